@@ -1,0 +1,3 @@
+//! tincan: a minimal container runtime focused on networking.
+mod plan;
+fn main() {}

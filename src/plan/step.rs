@@ -1,0 +1,422 @@
+//! What a container's first process does between clone and exec: the child performs the list, the parent prints it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
+
+use super::topology::NamespaceKind;
+
+/// One thing that the child does. Each is one object and one action, so that an index and an errno say what went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", content = "of", rename_all = "kebab-case")]
+pub enum Step {
+    /// Say that this gate is reached and wait until the parent opens it.
+    Gate(Gate),
+    /// Join the namespace of this kind behind this path (setns(2)). The engine joins pid namespaces before the clone,
+    /// since setns moves only the caller's future children into those.
+    Join(NamespaceKind, PathBuf),
+    /// Leave the namespace of this kind for a new one (unshare(2)): the cgroup namespace, whose root is the cgroup that the
+    /// process is in at that moment.
+    Unshare(NamespaceKind),
+    /// Become id 0 of the new user namespace.
+    BecomeRoot,
+    /// Enter the container's cgroup, in every v1 hierarchy (v2 is entered by clone3's CLONE_INTO_CGROUP).
+    EnterCgroup,
+    /// Start a session of its own (setsid(2)).
+    NewSession,
+    /// Set how the mounts that came with the new mount namespace pass on what happens to them.
+    RootPropagation(Propagation),
+    /// Make the root file system a mount of its own, below which everything else is mounted.
+    Root(Root),
+    /// Mount something below the root.
+    Mount(Mount),
+    /// Make a device node below the root.
+    Device(Device),
+    /// Make a symbolic link below the root, where nothing has the name yet.
+    Symlink {
+        /// What it says.
+        target: PathBuf,
+        /// Where it is.
+        at: PathBuf,
+    },
+    /// Open a terminal of the container's own devpts, hand its master to the parent, mount it on `/dev/console` and make it
+    /// the controlling terminal and the standard streams.
+    Console {
+        /// Columns and rows, where the caller gave them.
+        size: Option<(u16, u16)>,
+    },
+    /// Run a hook in the container's namespaces: before pivot_root for createContainer, after it for startContainer.
+    Hook(HookKind, Hook),
+    /// Make the prepared root the root of the mount namespace, and let go of the old one.
+    PivotRoot,
+    /// Make the root mount itself read-only.
+    ReadonlyRoot,
+    /// Set how the finished root passes on mounts.
+    FinalPropagation(Propagation),
+    /// Hide a path: nothing can be read there any more.
+    Mask(PathBuf),
+    /// Make what is mounted at a path read-only.
+    Readonly(PathBuf),
+    /// Set a kernel parameter of the container's namespaces (sysctl(8)).
+    Sysctl {
+        /// With dots or slashes: `net.ipv4.ip_forward`.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// Set the host name (sethostname(2)).
+    Hostname(String),
+    /// Set the NIS domain name (setdomainname(2)).
+    Domainname(String),
+    /// Set how eagerly the OOM killer takes the process: −1000 to 1000.
+    OomScoreAdj(i32),
+    /// Set a resource limit (setrlimit(2)).
+    Rlimit(Rlimit),
+    /// Join a new session keyring named after the container (keyrings(7)).
+    SessionKeyring(String),
+    /// Set user, groups and umask, keeping the capabilities until the next step.
+    User(User),
+    /// Set all five capability sets (capabilities(7)).
+    Capabilities(Capabilities),
+    /// Give up gaining privileges by exec (PR_SET_NO_NEW_PRIVS).
+    NoNewPrivileges,
+    /// Change the working directory, made where it is missing.
+    Chdir(PathBuf),
+    /// Keep the standard streams and this many descriptors after them, close all others at exec.
+    CloseDescriptors {
+        /// How many after the standard three stay open.
+        preserve: u32,
+    },
+    /// Become the workload. The last step of a container with a command.
+    Exec(Command),
+    /// Stay, do nothing but reap, go on SIGTERM: tincan's own pid 1, the last step of a container without a command.
+    Hold,
+}
+
+/// Where the two sides meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gate {
+    /// The parent has written the id maps and clock offsets.
+    Maps,
+    /// The container's mounts are made; the parent runs the hooks that want to see them.
+    Hooks,
+    /// The wires are up.
+    Wired,
+    /// `start` has been called.
+    Start,
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Gate::Maps => "maps",
+            Gate::Hooks => "hooks",
+            Gate::Wired => "wired",
+            Gate::Start => "start",
+        })
+    }
+}
+
+/// What the root file system is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Root {
+    /// The host's own files.
+    Host,
+    /// This directory; writes go through to it.
+    Directory(PathBuf),
+    /// This directory below an overlay in memory; writes are gone with the container.
+    Overlay(PathBuf),
+}
+
+/// How a mount passes on what is mounted below it (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Propagation {
+    /// To whom.
+    pub kind: PropagationKind,
+    /// For all mounts below as well (MS_REC).
+    pub recursive: bool,
+}
+
+/// The four types of propagation (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PropagationKind {
+    /// Both ways.
+    Shared,
+    /// Inwards only.
+    Slave,
+    /// Not at all.
+    Private,
+    /// Not at all, and not to be bind mounted.
+    Unbindable,
+}
+
+/// A mount below the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    /// Where: an absolute path in the container. Missing directories, or the file for a bind of a file, are made.
+    pub destination: PathBuf,
+    /// What.
+    pub what: MountWhat,
+    /// Its attributes.
+    pub attrs: MountAttrs,
+    /// Its propagation, set after it is mounted.
+    pub propagation: Vec<Propagation>,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum MountWhat {
+    /// A new file system (fsopen(2)).
+    Filesystem {
+        /// Its type: `proc`, `tmpfs`.
+        fstype: String,
+        /// Its source, which most ignore but show.
+        source: String,
+        /// Its own options: `size=64k` is `("size", Some("64k"))`.
+        options: Vec<(String, Option<String>)>,
+        /// Fill the new tmpfs with what was there before (runc's `tmpcopyup`).
+        copy_up: bool,
+    },
+    /// What is at a path outside.
+    Bind {
+        /// The path outside, absolute.
+        source: PathBuf,
+        /// With everything mounted below it.
+        recursive: bool,
+    },
+}
+
+/// Attributes of a mount, as bits of `MOUNT_ATTR_*` (mount_setattr(2)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct MountAttrs {
+    /// To set, on the mount itself.
+    pub set: u64,
+    /// To clear, on the mount itself.
+    pub clear: u64,
+    /// To set on it and everything below.
+    pub set_recursive: u64,
+    /// To clear on it and everything below.
+    pub clear_recursive: u64,
+}
+
+/// A device node (mknod(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// Where: an absolute path in the container.
+    pub path: PathBuf,
+    /// Which kind of node.
+    pub kind: DeviceKind,
+    /// The driver; unused for a pipe.
+    pub major: u32,
+    /// The unit; unused for a pipe.
+    pub minor: u32,
+    /// The permission bits, at most 0o7777.
+    pub mode: u32,
+    /// The owner inside the container.
+    pub uid: u32,
+    /// The group inside the container.
+    pub gid: u32,
+}
+
+/// The kinds of device node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// Character device.
+    Char,
+    /// Block device.
+    Block,
+    /// Named pipe.
+    Fifo,
+}
+
+/// A program that the container's creator wants run at a point of its life (runtime-spec config.md, POSIX-platform Hooks).
+/// It gets the container's state on standard input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Hook {
+    /// Absolute path of the program.
+    pub path: PathBuf,
+    /// Its arguments, argv\[0\] included; empty means just the path.
+    pub args: Vec<String>,
+    /// Its whole environment, as `KEY=value`.
+    pub env: Vec<String>,
+    /// Seconds until it is killed and counts as failed.
+    pub timeout: Option<u64>,
+}
+
+/// When a hook in the container's namespaces runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HookKind {
+    /// After the mounts, before pivot_root.
+    CreateContainer,
+    /// After `start`, before the workload.
+    StartContainer,
+}
+
+/// A resource limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rlimit {
+    /// As in the specification: `RLIMIT_NOFILE`.
+    pub name: String,
+    /// The kernel's number of it (`libc::RLIMIT_NOFILE`).
+    pub resource: u32,
+    /// The soft limit; `u64::MAX` is none.
+    pub soft: u64,
+    /// The hard limit; `u64::MAX` is none.
+    pub hard: u64,
+}
+
+/// Whom the workload runs as.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// User id in the container.
+    pub uid: u32,
+    /// Group id in the container.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub additional_gids: Vec<u32>,
+    /// File mode creation mask, where one is asked for.
+    pub umask: Option<u32>,
+}
+
+/// The five capability sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// What exec can ever give.
+    #[serde(serialize_with = "cap_names")]
+    pub bounding: Vec<caps::Capability>,
+    /// What counts now.
+    #[serde(serialize_with = "cap_names")]
+    pub effective: Vec<caps::Capability>,
+    /// What exec passes on to a program that has it in its file.
+    #[serde(serialize_with = "cap_names")]
+    pub inheritable: Vec<caps::Capability>,
+    /// What can be made effective.
+    #[serde(serialize_with = "cap_names")]
+    pub permitted: Vec<caps::Capability>,
+    /// What exec keeps for an ordinary user.
+    #[serde(serialize_with = "cap_names")]
+    pub ambient: Vec<caps::Capability>,
+}
+
+fn cap_names<S: Serializer>(set: &[caps::Capability], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(set.iter().map(ToString::to_string))
+}
+
+/// A command to become.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Command {
+    /// The program and its arguments; the program is looked up in `PATH` of `env` when it has no slash (execvpe(3)).
+    pub args: Vec<String>,
+    /// The whole environment, as `KEY=value`.
+    pub env: Vec<String>,
+}
+
+/// Writes the bits of `MOUNT_ATTR_*` as the words of mount(8).
+pub fn attr_words(bits: u64) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    for (bit, word) in [
+        (libc::MOUNT_ATTR_RDONLY, "ro"),
+        (libc::MOUNT_ATTR_NOSUID, "nosuid"),
+        (libc::MOUNT_ATTR_NODEV, "nodev"),
+        (libc::MOUNT_ATTR_NOEXEC, "noexec"),
+        (libc::MOUNT_ATTR_NODIRATIME, "nodiratime"),
+        (libc::MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
+    ] {
+        if bits & bit != 0 {
+            words.push(word);
+        }
+    }
+    match bits & libc::MOUNT_ATTR__ATIME {
+        libc::MOUNT_ATTR_NOATIME => words.push("noatime"),
+        libc::MOUNT_ATTR_STRICTATIME => words.push("strictatime"),
+        _ => {}
+    }
+    words
+}
+
+impl fmt::Display for PropagationKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PropagationKind::Shared => "shared",
+            PropagationKind::Slave => "slave",
+            PropagationKind::Private => "private",
+            PropagationKind::Unbindable => "unbindable",
+        })
+    }
+}
+
+impl fmt::Display for HookKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HookKind::CreateContainer => "createContainer",
+            HookKind::StartContainer => "startContainer",
+        })
+    }
+}
+
+/// What the step does, as a phrase that fits after a container's name: `mount proc on /proc`.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Gate(gate) => write!(f, "wait at the gate `{gate}`"),
+            Step::Join(kind, path) => write!(f, "join the {kind} namespace {}", path.display()),
+            Step::Unshare(kind) => write!(f, "make a new {kind} namespace"),
+            Step::BecomeRoot => f.write_str("become root of the user namespace"),
+            Step::EnterCgroup => f.write_str("enter the cgroup"),
+            Step::NewSession => f.write_str("start a session"),
+            Step::RootPropagation(p) => write!(f, "make the host's mounts {}", p.kind),
+            Step::Root(Root::Host) => f.write_str("take the host's files as the root"),
+            Step::Root(Root::Directory(dir)) => write!(f, "take {} as the root", dir.display()),
+            Step::Root(Root::Overlay(dir)) => {
+                write!(f, "take {} under an overlay as the root", dir.display())
+            }
+            Step::Mount(mount) => {
+                match &mount.what {
+                    MountWhat::Filesystem { fstype, .. } => write!(f, "mount {fstype}")?,
+                    MountWhat::Bind { source, .. } => write!(f, "bind {}", source.display())?,
+                }
+                write!(f, " on {}", mount.destination.display())?;
+                let words = attr_words(mount.attrs.set | mount.attrs.set_recursive);
+                if !words.is_empty() {
+                    write!(f, " ({})", words.join(","))?;
+                }
+                Ok(())
+            }
+            Step::Device(device) => write!(f, "make the device {}", device.path.display()),
+            Step::Symlink { target, at } => {
+                write!(f, "link {} to {}", at.display(), target.display())
+            }
+            Step::Console { .. } => f.write_str("open the terminal"),
+            Step::Hook(kind, hook) => write!(f, "run the {kind} hook {}", hook.path.display()),
+            Step::PivotRoot => f.write_str("change to the root"),
+            Step::ReadonlyRoot => f.write_str("make the root read-only"),
+            Step::FinalPropagation(p) => write!(f, "make the root's mounts {}", p.kind),
+            Step::Mask(path) => write!(f, "mask {}", path.display()),
+            Step::Readonly(path) => write!(f, "make {} read-only", path.display()),
+            Step::Sysctl { key, value } => write!(f, "set {key} to `{value}`"),
+            Step::Hostname(name) => write!(f, "set the host name {name}"),
+            Step::Domainname(name) => write!(f, "set the domain name {name}"),
+            Step::OomScoreAdj(score) => write!(f, "set oom_score_adj to {score}"),
+            Step::Rlimit(limit) => write!(f, "set {}", limit.name),
+            Step::SessionKeyring(name) => write!(f, "join the session keyring {name}"),
+            Step::User(user) => write!(f, "become user {}:{}", user.uid, user.gid),
+            Step::Capabilities(_) => f.write_str("set the capabilities"),
+            Step::NoNewPrivileges => f.write_str("give up new privileges"),
+            Step::Chdir(dir) => write!(f, "change to the directory {}", dir.display()),
+            Step::CloseDescriptors { .. } => f.write_str("close the other descriptors"),
+            Step::Exec(command) => write!(
+                f,
+                "exec {}",
+                command.args.first().map_or("", String::as_str)
+            ),
+            Step::Hold => f.write_str("hold"),
+        }
+    }
+}

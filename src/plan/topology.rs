@@ -1,0 +1,378 @@
+//! Nodes and wires: everything that tincan starts is one of these.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::name::{ContainerName, IfAddr, LinkName, Mac};
+use super::step::{Gate, Hook, Step};
+
+/// Containers to start, and the wires to put between them, running containers and the host.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Topology {
+    /// The containers to start.
+    pub nodes: Vec<Node>,
+    /// The wires to make.
+    pub wires: Vec<Wire>,
+}
+
+/// A container to start.
+#[derive(Debug, Clone, Serialize)]
+pub struct Node {
+    /// The container's name, one among all under a state root.
+    pub name: ContainerName,
+    /// What the container does not share with the runtime. A kind that is not named is shared.
+    pub namespaces: BTreeMap<NamespaceKind, NamespaceSource>,
+    /// The ids of a new user namespace (user_namespaces(7)).
+    pub id_maps: Option<IdMaps>,
+    /// Offsets of a new time namespace's clocks (time_namespaces(7)), as lines of `/proc/PID/timens_offsets`.
+    pub time_offsets: Vec<String>,
+    /// The container's cgroup, if it has one of its own.
+    pub cgroup: Option<Cgroup>,
+    /// What the container's first process does between clone and exec, in this order.
+    pub steps: Vec<Step>,
+    /// The hooks that run outside, in the runtime's namespaces (runtime-spec config.md, POSIX-platform Hooks).
+    pub hooks: RuntimeHooks,
+    /// The name under which `ip netns` shows the container's network namespace.
+    pub netns_name: Option<String>,
+    /// Whether `lo` of the new network namespace is brought up.
+    pub loopback: bool,
+    /// Whether the container dies with the process that started it.
+    pub die_with_parent: bool,
+}
+
+/// The kinds of namespace (namespaces(7)), in the order in which they are joined: user first, because it gives the rights
+/// to join the others; mount last, because joining it changes what paths mean.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceKind {
+    /// User and group ids, capabilities.
+    User,
+    /// Cgroup root directory.
+    Cgroup,
+    /// System V IPC, POSIX message queues.
+    Ipc,
+    /// Hostname and NIS domain name.
+    Uts,
+    /// Network devices, stacks, ports.
+    Network,
+    /// Process ids.
+    Pid,
+    /// Boot and monotonic clocks.
+    Time,
+    /// Mount points.
+    Mount,
+}
+
+impl NamespaceKind {
+    /// Every kind, in the order of joining.
+    pub const ALL: [NamespaceKind; 8] = [
+        NamespaceKind::User,
+        NamespaceKind::Cgroup,
+        NamespaceKind::Ipc,
+        NamespaceKind::Uts,
+        NamespaceKind::Network,
+        NamespaceKind::Pid,
+        NamespaceKind::Time,
+        NamespaceKind::Mount,
+    ];
+
+    /// The file of this kind in `/proc/PID/ns` (namespaces(7)).
+    pub fn proc_name(self) -> &'static str {
+        match self {
+            NamespaceKind::User => "user",
+            NamespaceKind::Cgroup => "cgroup",
+            NamespaceKind::Ipc => "ipc",
+            NamespaceKind::Uts => "uts",
+            NamespaceKind::Network => "net",
+            NamespaceKind::Pid => "pid",
+            NamespaceKind::Time => "time",
+            NamespaceKind::Mount => "mnt",
+        }
+    }
+
+    /// The clone(2) flag of this kind.
+    pub fn clone_flag(self) -> i32 {
+        match self {
+            NamespaceKind::User => libc::CLONE_NEWUSER,
+            NamespaceKind::Cgroup => libc::CLONE_NEWCGROUP,
+            NamespaceKind::Ipc => libc::CLONE_NEWIPC,
+            NamespaceKind::Uts => libc::CLONE_NEWUTS,
+            NamespaceKind::Network => libc::CLONE_NEWNET,
+            NamespaceKind::Pid => libc::CLONE_NEWPID,
+            NamespaceKind::Time => libc::CLONE_NEWTIME,
+            NamespaceKind::Mount => libc::CLONE_NEWNS,
+        }
+    }
+}
+
+impl fmt::Display for NamespaceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NamespaceKind::Network => "network",
+            NamespaceKind::Mount => "mount",
+            other => other.proc_name(),
+        })
+    }
+}
+
+/// Where a container's namespace comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceSource {
+    /// A new one, made with the container.
+    New,
+    /// The one behind this path: `/run/netns/blue`, `/proc/42/ns/net`.
+    Path(PathBuf),
+}
+
+/// How ids in a new user namespace map to those outside, as `/proc/PID/uid_map` and `gid_map` take them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IdMaps {
+    /// User ids.
+    pub uids: Vec<IdMap>,
+    /// Group ids.
+    pub gids: Vec<IdMap>,
+}
+
+/// One line of an id map (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct IdMap {
+    /// The first id inside.
+    pub inside: u32,
+    /// The first id outside.
+    pub outside: u32,
+    /// How many follow each other.
+    pub size: u32,
+}
+
+/// A container's cgroup: where it is and what is written into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cgroup {
+    /// The directory in each hierarchy, from the hierarchy's mount point: `/tincan/ns1`. Always absolute here.
+    pub path: PathBuf,
+    /// The values to set before the first process enters, in this order.
+    pub settings: Vec<CgroupSetting>,
+}
+
+/// A value to write into a file of the container's cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CgroupSetting {
+    /// The controller whose hierarchy has the file: `memory`, `cpu`, …
+    pub controller: String,
+    /// The file: `memory.limit_in_bytes`, `cpu.max`.
+    pub file: String,
+    /// The text to write.
+    pub value: String,
+    /// The property of `config.json` that asked for it, for messages: `linux.resources.memory.limit`.
+    pub property: String,
+}
+
+/// The hooks that run in the runtime's namespaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RuntimeHooks {
+    /// After the namespaces exist, before pivot_root (deprecated in the specification, used by Docker).
+    pub prestart: Vec<Hook>,
+    /// As `prestart`, after them.
+    pub create_runtime: Vec<Hook>,
+    /// After the user's process has started.
+    pub poststart: Vec<Hook>,
+    /// After the container is deleted.
+    pub poststop: Vec<Hook>,
+}
+
+/// A veth pair: one wire with two ends, each born where it belongs (veth(4)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Wire {
+    /// The two ends. The kernel makes the second first, as the peer of the first.
+    pub ends: [End; 2],
+}
+
+/// One end of a wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct End {
+    /// Whose network namespace it is in.
+    pub at: Place,
+    /// The interface's name there.
+    pub name: LinkName,
+    /// Its link-layer address; without, the kernel's random one.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes; without, the kernel's 1500.
+    pub mtu: Option<u32>,
+    /// Its addresses.
+    pub addrs: Vec<EndAddr>,
+    /// Routes through it, beyond those that its addresses bring.
+    pub routes: Vec<Route>,
+    /// The interface's alias (`ip link … alias`), by which a link on the host tells whose it is; at most 255 bytes.
+    pub alias: Option<String>,
+}
+
+/// An address of an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct EndAddr {
+    /// The address and its prefix. With a `peer`, the prefix is the host's: /32 or /128.
+    pub addr: IfAddr,
+    /// The far end's address: the kernel then makes a route to that one host instead of to the prefix (`ip address add …
+    /// peer …`), so that two ends in one prefix do not hide one another.
+    pub peer: Option<IpAddr>,
+    /// Whether tincan chose it: then it gives way when somebody asks for it by name.
+    pub automatic: bool,
+}
+
+/// A route through an end of a wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// Where to: `0.0.0.0/0` and `::/0` are the default routes.
+    pub to: IfAddr,
+    /// The next hop; without, the destination is on the link.
+    pub via: Option<IpAddr>,
+}
+
+/// Whose network namespace an end is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// The namespace that tincan itself runs in.
+    Host,
+    /// A node of this topology, by its index.
+    Node(usize),
+    /// A container that runs already.
+    Running(ContainerName),
+}
+
+/// What the engine itself does, outside the containers. The order is the order of doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum HostStep {
+    /// Take the container's name: the state directory, with the journal of what will have to be undone.
+    Claim {
+        /// Which node.
+        node: usize,
+    },
+    /// Make its cgroup and set its limits.
+    Cgroup {
+        /// Which node.
+        node: usize,
+    },
+    /// Clone its first process into its namespaces, held at its first gate.
+    Clone {
+        /// Which node.
+        node: usize,
+    },
+    /// Write the id maps of its user namespace, and the offsets of its clocks.
+    Map {
+        /// Which node.
+        node: usize,
+    },
+    /// Record its process id in the state.
+    Record {
+        /// Which node.
+        node: usize,
+    },
+    /// Raise `lo` in its network namespace.
+    Loopback {
+        /// Which node.
+        node: usize,
+    },
+    /// Give its network namespace a name for `ip netns`.
+    NameNetns {
+        /// Which node.
+        node: usize,
+    },
+    /// Make a wire, address and raise both ends.
+    Wire {
+        /// Which wire.
+        wire: usize,
+    },
+    /// Run its prestart and createRuntime hooks.
+    Hooks {
+        /// Which node.
+        node: usize,
+    },
+    /// Wait until its first process is at this gate, and open it.
+    Open {
+        /// Which node.
+        node: usize,
+        /// Which gate.
+        gate: Gate,
+    },
+    /// Wait until its first process holds at the gate that `start` opens.
+    AwaitStart {
+        /// Which node.
+        node: usize,
+    },
+    /// Wait until its first process has become the workload.
+    AwaitExec {
+        /// Which node.
+        node: usize,
+    },
+}
+
+impl Topology {
+    /// What the engine does, in order: every name is claimed before anything is made; all containers are held before the
+    /// first wire; the wires are made while the containers mount; then the gates open.
+    pub fn host_steps(&self) -> Vec<HostStep> {
+        let mut steps = Vec::new();
+        let each = |steps: &mut Vec<HostStep>, of: &dyn Fn(usize, &Node, &mut Vec<HostStep>)| {
+            for (index, node) in self.nodes.iter().enumerate() {
+                of(index, node, steps);
+            }
+        };
+        each(&mut steps, &|node, _, steps| steps.push(HostStep::Claim { node }));
+        each(&mut steps, &|node, n, steps| {
+            if n.cgroup.is_some() {
+                steps.push(HostStep::Cgroup { node });
+            }
+            steps.push(HostStep::Clone { node });
+            steps.push(HostStep::Record { node });
+            if n.has_gate(Gate::Maps) {
+                steps.push(HostStep::Map { node });
+                steps.push(HostStep::Open { node, gate: Gate::Maps });
+            }
+        });
+        each(&mut steps, &|node, n, steps| {
+            if n.loopback {
+                steps.push(HostStep::Loopback { node });
+            }
+            if n.netns_name.is_some() {
+                steps.push(HostStep::NameNetns { node });
+            }
+        });
+        steps.extend((0..self.wires.len()).map(|wire| HostStep::Wire { wire }));
+        each(&mut steps, &|node, n, steps| {
+            if n.has_gate(Gate::Hooks) {
+                steps.push(HostStep::Hooks { node });
+                steps.push(HostStep::Open { node, gate: Gate::Hooks });
+            }
+        });
+        // The last node first: when the first, whose command is awaited, is released, all others are up.
+        for (node, n) in self.nodes.iter().enumerate().rev() {
+            if n.has_gate(Gate::Wired) {
+                steps.push(HostStep::Open { node, gate: Gate::Wired });
+            }
+            steps.push(if n.has_gate(Gate::Start) {
+                HostStep::AwaitStart { node }
+            } else {
+                HostStep::AwaitExec { node }
+            });
+        }
+        steps
+    }
+}
+
+impl Node {
+    /// Whether this gate is among the node's steps.
+    pub fn has_gate(&self, gate: Gate) -> bool {
+        self.steps.iter().any(|step| *step == Step::Gate(gate))
+    }
+
+    /// Whether the container gets a new namespace of this kind.
+    pub fn has_new(&self, kind: NamespaceKind) -> bool {
+        self.namespaces.get(&kind) == Some(&NamespaceSource::New)
+    }
+}
