@@ -25,6 +25,9 @@ pub enum Step {
     EnterCgroup,
     /// Start a session of its own (setsid(2)).
     NewSession,
+    /// Let go of the caller's standard streams: those that are pipes or terminals become `/dev/null`, since whoever reads
+    /// them would wait for as long as the container lives; files stay.
+    DetachStreams,
     /// Set how the mounts that came with the new mount namespace pass on what happens to them.
     RootPropagation(Propagation),
     /// Make the root file system a mount of its own, below which everything else is mounted.
@@ -371,6 +374,7 @@ impl fmt::Display for Step {
             Step::BecomeRoot => f.write_str("become root of the user namespace"),
             Step::EnterCgroup => f.write_str("enter the cgroup"),
             Step::NewSession => f.write_str("start a session"),
+            Step::DetachStreams => f.write_str("let go of the caller's streams"),
             Step::RootPropagation(p) => write!(f, "make the host's mounts {}", p.kind),
             Step::Root(Root::Host) => f.write_str("take the host's files as the root"),
             Step::Root(Root::Directory(dir)) => write!(f, "take {} as the root", dir.display()),

@@ -24,6 +24,8 @@ pub struct Topology {
 pub struct Node {
     /// The container's name, one among all under a state root.
     pub name: ContainerName,
+    /// What its state says of where it comes from.
+    pub identity: Identity,
     /// What the container does not share with the runtime. A kind that is not named is shared.
     pub namespaces: BTreeMap<NamespaceKind, NamespaceSource>,
     /// The ids of a new user namespace (user_namespaces(7)).
@@ -42,6 +44,29 @@ pub struct Node {
     pub loopback: bool,
     /// Whether the container dies with the process that started it.
     pub die_with_parent: bool,
+}
+
+/// Where a container comes from: what its state tells of it, and how long that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// Which command makes it.
+    pub origin: Origin,
+    /// The bundle's directory, absolute; for `run -- CMD`, the working directory.
+    pub bundle: PathBuf,
+    /// The root file system's directory, absolute.
+    pub rootfs: PathBuf,
+    /// The bundle's annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Which command makes a container: it decides how long its remains stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// `create`, or `run` of a bundle: its state stays until `delete`, as with runc.
+    Bundle,
+    /// `run -- CMD` or `pair`: when it has stopped, its remains are anybody's to clear away.
+    Command,
 }
 
 /// The kinds of namespace (namespaces(7)), in the order in which they are joined: user first, because it gives the rights
@@ -362,6 +387,44 @@ impl Topology {
             });
         }
         steps
+    }
+
+    /// Whom a step of the engine is for, and what it does, as a phrase that fits after the name.
+    pub fn describe(&self, step: HostStep) -> (&ContainerName, String) {
+        let (node, what) = match step {
+            HostStep::Claim { node } => (node, "take the name".to_owned()),
+            HostStep::Cgroup { node } => (node, "make the cgroup".to_owned()),
+            HostStep::Clone { node } => (node, "clone into the namespaces".to_owned()),
+            HostStep::Map { node } => (node, "map its ids and clocks".to_owned()),
+            HostStep::Record { node } => (node, "record the process".to_owned()),
+            HostStep::Loopback { node } => (node, "raise lo".to_owned()),
+            HostStep::NameNetns { node } => (node, "name the network namespace".to_owned()),
+            HostStep::Hooks { node } => (node, "run the hooks".to_owned()),
+            HostStep::Open { node, gate } => (node, format!("open the gate `{gate}`")),
+            HostStep::AwaitStart { node } => (node, "wait at the gate `start`".to_owned()),
+            HostStep::AwaitExec { node } => (node, "wait for the exec".to_owned()),
+            HostStep::Wire { wire } => {
+                let [a, b] = &self.wires[wire].ends;
+                let what = format!("wire {} to {}", self.end_name(a), self.end_name(b));
+                let nodes = [a, b].map(|end| match &end.at {
+                    Place::Node(node) => Some(&self.nodes[*node].name),
+                    Place::Running(name) => Some(name),
+                    Place::Host => None,
+                });
+                let whose = nodes.into_iter().flatten().next();
+                return (whose.expect("one end of a wire is a container's"), what);
+            }
+        };
+        (&self.nodes[node].name, what)
+    }
+
+    /// An end as `container:interface`.
+    pub fn end_name(&self, end: &End) -> String {
+        match &end.at {
+            Place::Host => format!("host:{}", end.name),
+            Place::Node(node) => format!("{}:{}", self.nodes[*node].name, end.name),
+            Place::Running(name) => format!("{name}:{}", end.name),
+        }
     }
 }
 

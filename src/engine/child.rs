@@ -1,0 +1,295 @@
+//! The container's first process between clone and exec: it performs its node's list of steps, and says over the channel
+//! which one failed. It has one thread, prints nothing and never returns.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use caps::CapSet;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use rustix::io::Errno;
+
+use super::fault;
+use super::hook::{self, OciState};
+use super::rootfs::Rootfs;
+use super::state::Status;
+use crate::cgroup::Entrances;
+use crate::plan::step::{Capabilities, Command, Gate, HookKind, Step, User};
+use crate::plan::topology::Node;
+use crate::sys::channel::{self, Report};
+use crate::sys::{credentials, process};
+
+/// What the child takes with it into its life.
+pub struct Child<'a> {
+    /// Its node.
+    pub node: &'a Node,
+    /// Its end of the line to the engine.
+    pub channel: OwnedFd,
+    /// The ways into its cgroup.
+    pub entrances: Option<Entrances>,
+    /// The socket on which it waits for `start`, when its list has that gate.
+    pub start: Option<OwnedFd>,
+    /// Which signals were blocked in the process that asked for the container: the workload gets that back.
+    pub signal_mask: SigSet,
+    /// Whether the standard streams are kept as they are for hooks and exec: always, but `Hold` lets go of them.
+    pub state: OciState,
+}
+
+/// Why the child stopped before its last step.
+enum Stop {
+    /// A step failed.
+    Failed(Errno),
+    /// The engine is gone: nobody will ever open the gate.
+    Alone,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        Stop::Failed(errno)
+    }
+}
+
+impl From<nix::Error> for Stop {
+    fn from(errno: nix::Error) -> Self {
+        Stop::Failed(Errno::from_raw_os_error(errno as i32))
+    }
+}
+
+impl Child<'_> {
+    /// Performs the list and becomes the workload, or ends.
+    pub fn run(mut self) -> ! {
+        let mut rootfs = Rootfs::new();
+        for (index, step) in self.node.steps.iter().enumerate() {
+            let done = fault::at(self.node.name.as_str(), index)
+                .map_err(Stop::from)
+                .and_then(|()| self.perform(index, step, &mut rootfs));
+            match done {
+                Ok(()) => {}
+                Err(Stop::Alone) => break,
+                Err(Stop::Failed(errno)) => {
+                    // When the report does not arrive, the engine is gone, and there is nobody left to tell.
+                    let _ = self.report(index, errno.raw_os_error(), None);
+                    break;
+                }
+            }
+        }
+        process::exit_now(1)
+    }
+
+    fn report(&self, step: usize, errno: i32, fd: Option<OwnedFd>) -> Result<(), Errno> {
+        let step = u32::try_from(step).expect("a plan has few steps");
+        let fd = fd.as_ref().map(AsFd::as_fd);
+        channel::report(&self.channel, Report { step, errno }, fd)
+    }
+
+    fn perform(&mut self, index: usize, step: &Step, rootfs: &mut Rootfs) -> Result<(), Stop> {
+        match step {
+            Step::Gate(Gate::Start) => self.await_start(index)?,
+            Step::Gate(_) => {
+                self.report(index, 0, None).map_err(|_| Stop::Alone)?;
+                if !channel::await_go(&self.channel)? {
+                    return Err(Stop::Alone);
+                }
+            }
+            Step::Join(kind, path) => {
+                let file = std::fs::File::open(path).map_err(errno_of)?;
+                process::join(&file, kind.clone_flag())?;
+            }
+            Step::Unshare(kind) => process::unshare(kind.clone_flag())?,
+            Step::BecomeRoot => {
+                credentials::set_gid(0)?;
+                credentials::set_uid(0)?;
+            }
+            Step::EnterCgroup => {
+                if let Some(entrances) = self.entrances.take() {
+                    entrances.enter()?;
+                }
+            }
+            Step::NewSession => drop(nix::unistd::setsid()?),
+            Step::DetachStreams => detach_streams()?,
+            Step::Console { size } => {
+                let master = rootfs.console(*size)?;
+                self.report(index, 0, Some(master))?;
+            }
+            Step::Hook(kind, hook) => {
+                let (name, status) = match kind {
+                    HookKind::CreateContainer => ("createContainer", Status::Creating),
+                    HookKind::StartContainer => ("startContainer", Status::Created),
+                };
+                self.state.status = status;
+                hook::run(name, hook, &self.state).map_err(|_| Stop::Failed(Errno::CANCELED))?;
+            }
+            Step::Hostname(name) => nix::unistd::sethostname(name)?,
+            Step::Domainname(name) => rustix::system::setdomainname(name.as_bytes())?,
+            Step::OomScoreAdj(score) => {
+                rootfs.write_proc_self("oom_score_adj", score.to_string().as_bytes())?;
+            }
+            Step::Rlimit(limit) => {
+                credentials::set_rlimit(limit.resource, limit.soft, limit.hard)?;
+            }
+            Step::SessionKeyring(name) => {
+                let name = CString::new(name.as_str()).map_err(|_| Errno::INVAL)?;
+                match credentials::join_session_keyring(&name) {
+                    // A kernel without keyrings has none to leak into the container.
+                    Err(Errno::NOSYS) | Ok(()) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            Step::User(user) => become_user(user)?,
+            Step::Capabilities(sets) => set_capabilities(sets)?,
+            Step::NoNewPrivileges => credentials::set_no_new_privs()?,
+            Step::Chdir(dir) => match rustix::process::chdir(dir) {
+                Err(Errno::NOENT) => {
+                    std::fs::create_dir_all(dir).map_err(errno_of)?;
+                    rustix::process::chdir(dir)?;
+                }
+                other => other?,
+            },
+            Step::CloseDescriptors { preserve } => process::close_on_exec_from(3 + preserve)?,
+            Step::Exec(command) => return Err(Stop::Failed(self.exec(command)?)),
+            Step::Hold => self.hold()?,
+            Step::RootPropagation(_)
+            | Step::Root(_)
+            | Step::Mount(_)
+            | Step::Device(_)
+            | Step::Symlink { .. }
+            | Step::PivotRoot
+            | Step::ReadonlyRoot
+            | Step::FinalPropagation(_)
+            | Step::Mask(_)
+            | Step::Readonly(_)
+            | Step::Sysctl { .. } => rootfs.perform(step)?,
+        }
+        Ok(())
+    }
+
+    /// Says that everything is ready, lets the engine go, and waits for `start`, whose connection is the channel from then on.
+    fn await_start(&mut self, index: usize) -> Result<(), Stop> {
+        let listener = self.start.take().ok_or(Errno::INVAL)?;
+        self.report(index, 0, None).map_err(|_| Stop::Alone)?;
+        loop {
+            match rustix::net::accept_with(&listener, rustix::net::SocketFlags::CLOEXEC) {
+                Ok(connection) => {
+                    self.channel = connection;
+                    // Who connects and goes away without a word has not started the container.
+                    if channel::await_go(&self.channel)? {
+                        return Ok(());
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Tries the program where execvpe(3) would, but for its shell fallback; returns why none of them could be executed.
+    fn exec(&self, command: &Command) -> Result<Errno, Stop> {
+        let image = process::ExecImage::new(&command.args, &command.env)?;
+        process::set_signal_mask(&self.signal_mask)?;
+        let program = image.program().clone();
+        if program.as_bytes().contains(&b'/') {
+            return Ok(image.exec(&program));
+        }
+        if program.is_empty() {
+            return Ok(Errno::NOENT);
+        }
+        let path = command
+            .env
+            .iter()
+            .find_map(|pair| pair.strip_prefix("PATH="))
+            .unwrap_or("/bin:/usr/bin");
+        let mut found = Errno::NOENT;
+        for dir in path.split(':') {
+            let mut candidate = if dir.is_empty() { b"." } else { dir.as_bytes() }.to_vec();
+            candidate.push(b'/');
+            candidate.extend_from_slice(program.as_bytes());
+            let candidate = CString::new(candidate).map_err(|_| Errno::INVAL)?;
+            match image.exec(&candidate) {
+                Errno::NOENT | Errno::NOTDIR => {}
+                Errno::ACCESS => found = Errno::ACCESS,
+                other => return Ok(other),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Is a container's pid 1 without a workload: reaps what it inherits, and goes when it is told to. All signals are
+    /// blocked here, which also keeps the kernel from dropping those that pid 1 has no handler for (signal(7) of pid 1).
+    fn hold(&self) -> Result<(), Stop> {
+        detach_streams()?;
+        // From here nobody hears a failure: the end of the channel tells the engine that the container is up.
+        process::close_from(3)?;
+        let all = SigSet::all();
+        loop {
+            match all.wait()? {
+                Signal::SIGCHLD => {
+                    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                        if status == WaitStatus::StillAlive {
+                            break;
+                        }
+                    }
+                }
+                Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP | Signal::SIGQUIT => {
+                    process::exit_now(0)
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn errno_of(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+/// Replaces those of the standard streams that somebody else would wait on by `/dev/null`.
+fn detach_streams() -> Result<(), Errno> {
+    use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+    let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let waited_on = |fd: std::os::fd::BorrowedFd<'_>| match fstat(fd) {
+        Ok(stat) => {
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            matches!(kind, FileType::Fifo | FileType::Socket) || rustix::termios::isatty(fd)
+        }
+        Err(_) => true,
+    };
+    rustix::stdio::dup2_stdin(&null)?;
+    if waited_on(rustix::stdio::stdout()) {
+        rustix::stdio::dup2_stdout(&null)?;
+    }
+    if waited_on(rustix::stdio::stderr()) {
+        rustix::stdio::dup2_stderr(&null)?;
+    }
+    Ok(())
+}
+
+/// Groups before the user: without root no group can be changed. The capabilities stay, for the step that sets them.
+fn become_user(user: &User) -> Result<(), Errno> {
+    if let Some(mask) = user.umask {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+    }
+    match credentials::set_groups(&user.additional_gids) {
+        // A user namespace whose maker was no root forbids setgroups(2); with no groups asked for there is nothing to lose.
+        Err(Errno::PERM) if user.additional_gids.is_empty() => {}
+        other => other?,
+    }
+    credentials::set_gid(user.gid)?;
+    if user.uid == 0 {
+        return credentials::set_uid(0);
+    }
+    // Without root's uid the permitted set goes, unless it is kept; the effective one goes all the same (capabilities(7)).
+    credentials::keep_capabilities()?;
+    credentials::set_uid(user.uid)?;
+    let kept: Vec<_> = credentials::permitted()?.into_iter().collect();
+    credentials::set_capabilities(CapSet::Effective, &kept)
+}
+
+/// The bounding set first, while CAP_SETPCAP is still there; the ambient set last, since it must be within the permitted
+/// and the inheritable one (capabilities(7)).
+fn set_capabilities(sets: &Capabilities) -> Result<(), Errno> {
+    credentials::set_capabilities(CapSet::Bounding, &sets.bounding)?;
+    credentials::set_capabilities(CapSet::Inheritable, &sets.inheritable)?;
+    credentials::set_capabilities(CapSet::Effective, &sets.effective)?;
+    credentials::set_capabilities(CapSet::Permitted, &sets.permitted)?;
+    credentials::set_capabilities(CapSet::Ambient, &sets.ambient)
+}

@@ -1,0 +1,172 @@
+//! What went wrong, with everything that the message needs: the container, the step, the object and the cause.
+
+use rustix::io::Errno;
+
+use super::state::StateError;
+use crate::cgroup;
+use crate::net::netlink::Refused;
+use crate::plan::name::ContainerName;
+use crate::plan::step::{Command, Step};
+
+/// Why a container did not come up, or did not do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Its state on disk.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A step of its first process, or of the engine for it.
+    #[error("{container}: {step}: {}", describe(*.errno))]
+    Step {
+        /// Which container.
+        container: ContainerName,
+        /// What was being done.
+        step: String,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// The workload could not be executed.
+    #[error("{container}: {}", exec_text(program, *.errno))]
+    Exec {
+        /// Which container.
+        container: ContainerName,
+        /// The program as it was named.
+        program: String,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// Its first process ended before it was time.
+    #[error("{container}: {step}: its process died")]
+    Died {
+        /// Which container.
+        container: ContainerName,
+        /// What was being waited for.
+        step: String,
+    },
+    /// Its cgroup.
+    #[error("{container}: {cause}")]
+    Cgroup {
+        /// Which container.
+        container: ContainerName,
+        /// What and why.
+        cause: cgroup::Failed,
+    },
+    /// A wire.
+    #[error("{container}: {action}: {cause}")]
+    Wire {
+        /// The container, or `host`.
+        container: String,
+        /// What was being done to which link.
+        action: String,
+        /// Why it failed.
+        cause: Refused,
+    },
+    /// A hook.
+    #[error("{container}: {hook}")]
+    Hook {
+        /// Which container.
+        container: ContainerName,
+        /// Which hook, and why.
+        hook: super::hook::HookFailed,
+    },
+    /// It should run, and does not.
+    #[error("{0}: the container is not running")]
+    NotRunning(ContainerName),
+    /// It is in no status for what is asked.
+    #[error("{container}: cannot {verb} a container that is {status}")]
+    WrongStatus {
+        /// Which container.
+        container: ContainerName,
+        /// What was asked.
+        verb: &'static str,
+        /// What it is.
+        status: super::state::Status,
+    },
+    /// Some of the undoing failed; the rest was done.
+    #[error("{container}: {}", causes.join("; "))]
+    Undo {
+        /// Which container.
+        container: ContainerName,
+        /// What stayed, and why.
+        causes: Vec<String>,
+    },
+}
+
+/// An errno as a sentence's end, as strerror(3) says it.
+pub fn describe(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// The texts by which callers of runc (Docker, podman) tell 127 and 126 from other failures.
+fn exec_text(program: &str, errno: Errno) -> String {
+    match errno {
+        Errno::NOENT if program.contains('/') => {
+            format!("exec: \"{program}\": stat {program}: no such file or directory")
+        }
+        Errno::NOENT => format!("exec: \"{program}\": executable file not found in $PATH"),
+        Errno::ACCESS => format!("exec: \"{program}\": permission denied"),
+        other => format!("exec: \"{program}\": {}", describe(other)),
+    }
+}
+
+impl EngineError {
+    /// A failure of one of the node's steps, as the child reported it.
+    pub fn of_step(container: &ContainerName, step: &Step, errno: Errno) -> Self {
+        let container = container.clone();
+        match step {
+            Step::Exec(Command { args, .. }) => EngineError::Exec {
+                container,
+                program: args.first().cloned().unwrap_or_default(),
+                errno,
+            },
+            step => EngineError::Step {
+                container,
+                step: step.to_string(),
+                errno,
+            },
+        }
+    }
+
+    /// A failure of something that the engine did for a container.
+    pub fn of_deed(container: &ContainerName, deed: impl Into<String>, errno: Errno) -> Self {
+        EngineError::Step {
+            container: container.clone(),
+            step: deed.into(),
+            errno,
+        }
+    }
+
+    /// The exit code: 127 and 126 as in a shell when there was no such command or it could not be executed, else 125.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            EngineError::Exec {
+                errno: Errno::NOENT | Errno::NOTDIR,
+                ..
+            } => 127,
+            EngineError::Exec { .. } => 126,
+            _ => 125,
+        }
+    }
+
+    /// What the user could do about it, where there is something to say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            EngineError::State(StateError::Taken { name, status }) => Some(match status {
+                super::state::Status::Stopped => format!("`tincan delete {name}` frees the name"),
+                _ => format!("`tincan list` shows it; `tincan delete --force {name}` ends it"),
+            }),
+            EngineError::State(StateError::Unknown(_)) | EngineError::NotRunning(_) => {
+                Some("`tincan list` shows which containers there are".to_owned())
+            }
+            EngineError::Step {
+                errno: Errno::PERM, ..
+            } if !rustix::process::geteuid().is_root() => {
+                Some("this needs root: try again with sudo".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Faults on demand, for the tests that walk the list of steps: only in a binary built with the feature `faults`.
+//!
+//! `TINCAN_FAULT=host:3:error` makes the engine's step 3 fail, `host:3:kill` ends tincan there by SIGKILL, and
+//! `ns1:3:error`, `ns1:3:kill` do the same in the first process of the container `ns1`.
+
+use rustix::io::Errno;
+
+/// Fails, or ends the process, when this step of this side was asked to.
+///
+/// # Errors
+/// `IO` at the step that was asked to fail.
+#[cfg(feature = "faults")]
+pub fn at(side: &str, step: usize) -> Result<(), Errno> {
+    let Ok(fault) = std::env::var("TINCAN_FAULT") else {
+        return Ok(());
+    };
+    let mut words = fault.rsplitn(3, ':');
+    let (kind, index, whose) = (words.next(), words.next(), words.next());
+    if whose != Some(side) || index != Some(step.to_string().as_str()) {
+        return Ok(());
+    }
+    if kind == Some("kill") {
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
+        // The first process of a pid namespace is deaf to its own SIGKILL (pid_namespaces(7)).
+        crate::sys::process::exit_now(137);
+    }
+    Err(Errno::IO)
+}
+
+/// Does nothing: this binary has no faults.
+///
+/// # Errors
+/// Never.
+#[cfg(not(feature = "faults"))]
+#[inline]
+pub fn at(_side: &str, _step: usize) -> Result<(), Errno> {
+    Ok(())
+}

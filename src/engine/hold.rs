@@ -1,0 +1,669 @@
+//! Performs a topology: claims the names, clones the containers, wires them, opens their gates.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::sys::signal::SigSet;
+use rustix::io::Errno;
+
+use super::child::Child;
+use super::error::EngineError;
+use super::fault;
+use super::hook::{self, OCI_VERSION, OciState};
+use super::state::{ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
+use super::undo;
+use crate::cgroup::{self, Group};
+use crate::net::netlink::{Netlink, Refused};
+use crate::net::wire::{self, Site};
+use crate::plan::facts::CgroupLayout;
+use crate::plan::name::ContainerName;
+use crate::plan::step::{Gate, Step};
+use crate::plan::topology::{
+    Cgroup, HostStep, IdMap, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
+};
+use crate::sys::channel;
+use crate::sys::process::{self, Cloned, ProcessId};
+
+/// The engine, over one state root.
+pub struct Engine {
+    /// Where it keeps what it knows.
+    pub root: StateRoot,
+    /// How this host's cgroups are laid out.
+    pub layout: CgroupLayout,
+}
+
+/// A container that is up: running, or created and waiting for `start`.
+pub struct Up {
+    /// Its state, as it is on disk.
+    pub state: State,
+    /// Its first process.
+    pub pidfd: OwnedFd,
+    /// The master of its terminal, when its steps open one.
+    pub console: Option<OwnedFd>,
+    /// Which signals were blocked before the engine blocked all.
+    pub signal_mask: SigSet,
+}
+
+/// A container between its claim and its release.
+struct Held<'a> {
+    node: &'a Node,
+    state: State,
+    process: Option<HeldProcess>,
+    group: Option<Group>,
+    start: Option<OwnedFd>,
+    /// The last gate that its process said it is at.
+    waits_at: Option<Gate>,
+}
+
+struct HeldProcess {
+    pidfd: OwnedFd,
+    channel: OwnedFd,
+    console: Option<OwnedFd>,
+    pid: i32,
+    /// The namespace, and a socket in it, once something has asked for them.
+    network: Option<(OwnedFd, Netlink)>,
+}
+
+impl Engine {
+    /// Brings all containers of a topology up, or none: when a step fails, everything that was done is undone.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn raise(&self, topology: &Topology) -> Result<Vec<Up>, EngineError> {
+        let mut raising = Raising {
+            engine: self,
+            topology,
+            held: Vec::new(),
+            host: None,
+            running: HashMap::new(),
+            // Signals wait until somebody listens: the supervisor, or the caller after the undoing.
+            signal_mask: process::block_signals().expect("sigprocmask takes any set"),
+        };
+        for (index, step) in topology.host_steps().into_iter().enumerate() {
+            let done = fault::at("host", index)
+                .map_err(|errno| raising.failed_at(step, errno))
+                .and_then(|()| raising.perform(step));
+            if let Err(error) = done {
+                let mask = raising.signal_mask;
+                raising.undo();
+                process::set_signal_mask(&mask).expect("sigprocmask takes any set");
+                return Err(error);
+            }
+        }
+        Ok(raising.finish())
+    }
+}
+
+struct Raising<'a> {
+    engine: &'a Engine,
+    topology: &'a Topology,
+    held: Vec<Held<'a>>,
+    host: Option<Netlink>,
+    running: HashMap<ContainerName, (OwnedFd, Netlink)>,
+    signal_mask: SigSet,
+}
+
+impl<'a> Raising<'a> {
+    fn perform(&mut self, step: HostStep) -> Result<(), EngineError> {
+        match step {
+            HostStep::Claim { node } => self.claim(&self.topology.nodes[node]),
+            HostStep::Cgroup { node } => self.cgroup(node),
+            HostStep::Clone { node } => self.clone_process(node),
+            HostStep::Map { node } => self.map(node),
+            HostStep::Record { node } => {
+                let held = &mut self.held[node];
+                let process = held.process.as_ref().expect("recorded after the clone");
+                held.state.process = Some(ProcessId::of(process.pid).map_err(|cause| {
+                    EngineError::of_deed(&held.node.name, "look at its process", errno_of(&cause))
+                })?);
+                Ok(self.engine.root.save(&held.state)?)
+            }
+            HostStep::Loopback { node } => {
+                let name = &self.held[node].node.name;
+                wire::loopback_up(self.network(node)?).map_err(link_failed(name, "raise lo"))
+            }
+            HostStep::NameNetns { node } => self.name_netns(node),
+            HostStep::Wire { wire } => self.wire(&self.topology.wires[wire]),
+            HostStep::Hooks { node } => self.hooks(node),
+            HostStep::Open { node, gate } => {
+                self.await_gate(node, gate)?;
+                let held = &self.held[node];
+                let process = held.process.as_ref().expect("gates come after the clone");
+                channel::go(&process.channel).map_err(|_| EngineError::Died {
+                    container: held.node.name.clone(),
+                    step: format!("open the gate `{gate}`"),
+                })
+            }
+            HostStep::AwaitStart { node } => self.await_gate(node, Gate::Start),
+            HostStep::AwaitExec { node } => self.await_exec(node),
+        }
+    }
+
+    fn failed_at(&self, step: HostStep, errno: Errno) -> EngineError {
+        let (container, what) = self.topology.describe(step);
+        EngineError::of_deed(container, what, errno)
+    }
+
+    fn claim(&mut self, node: &'a Node) -> Result<(), EngineError> {
+        let mut undo = Vec::new();
+        if let Some(plan) = &node.cgroup {
+            undo.push(Undo::Cgroup(self.location(plan)));
+        }
+        if let Some(name) = &node.netns_name {
+            undo.push(Undo::NetnsName(name.clone()));
+        }
+        let index = self.held.len();
+        let touches = |wire: &&Wire| wire.ends.iter().any(|end| end.at == Place::Node(index));
+        let start = node.steps.iter().position(|step| *step == Step::Gate(Gate::Start));
+        let state = State {
+            id: node.name.clone(),
+            process: None,
+            creator: ProcessId::own().map_err(|cause| {
+                EngineError::of_deed(&node.name, "look at tincan's own process", errno_of(&cause))
+            })?,
+            origin: node.identity.origin,
+            bundle: node.identity.bundle.clone(),
+            rootfs: node.identity.rootfs.clone(),
+            created: now(),
+            annotations: node.identity.annotations.clone(),
+            cgroup: node.cgroup.as_ref().map(|plan| self.location(plan)),
+            undo,
+            wires: self
+                .topology
+                .wires
+                .iter()
+                .filter(touches)
+                .map(|wire| WireRecord::of(wire, self.topology, None))
+                .collect(),
+            release: start.map_or_else(Vec::new, |start| release_steps(node, start)),
+            poststart: node.hooks.poststart.clone(),
+            poststop: node.hooks.poststop.clone(),
+        };
+        undo::make_way(self.engine, &state.id)?;
+        self.engine.root.claim(&state)?;
+        self.held.push(Held {
+            node,
+            state,
+            process: None,
+            group: None,
+            start: None,
+            waits_at: None,
+        });
+        Ok(())
+    }
+
+    fn location(&self, plan: &Cgroup) -> cgroup::Location {
+        cgroup::Location::planned(plan, &self.engine.layout)
+    }
+
+    fn cgroup(&mut self, node: usize) -> Result<(), EngineError> {
+        let held = &mut self.held[node];
+        let plan = held.node.cgroup.as_ref().expect("only nodes with a cgroup have this step");
+        let group = Group::create(plan, &self.engine.layout).map_err(|cause| EngineError::Cgroup {
+            container: held.node.name.clone(),
+            cause,
+        })?;
+        held.group = Some(group);
+        Ok(())
+    }
+
+    fn clone_process(&mut self, index: usize) -> Result<(), EngineError> {
+        let node = self.held[index].node;
+        let failed = |deed: &'static str| move |errno| EngineError::of_deed(&node.name, deed, errno);
+        let (parent_end, child_end) = channel::pair().map_err(failed("make the channel"))?;
+        if node.has_gate(Gate::Start) {
+            let socket = self.engine.root.start_socket(&node.name);
+            self.held[index].start = Some(listen(&socket).map_err(failed("make the start socket"))?);
+        }
+        let held = &self.held[index];
+        let group = held.group.as_ref();
+        let cgroup = group.and_then(Group::v2_dir);
+        let cloned = match clone_into_namespaces(node, cgroup).map_err(failed("clone"))? {
+            Birth::Child => {
+                // The copies of other containers' descriptors would keep their channels from ending.
+                let held = self.held.swap_remove(index);
+                self.held.clear();
+                drop(parent_end);
+                let state = oci_state(&held.state, Status::Creating, own_outer_pid(node));
+                become_child(held, child_end, self.signal_mask, state)
+            }
+            Birth::Parent { pid, pidfd } => HeldProcess {
+                pidfd,
+                channel: parent_end,
+                console: None,
+                pid,
+                network: None,
+            },
+        };
+        let held = &mut self.held[index];
+        held.start = None;
+        held.process = Some(cloned);
+        Ok(())
+    }
+
+    fn map(&mut self, index: usize) -> Result<(), EngineError> {
+        let held = &self.held[index];
+        let pid = held.process.as_ref().expect("mapped after the clone").pid;
+        let proc = Path::new("/proc").join(pid.to_string());
+        let write = |file: &str, text: &str| {
+            fs::write(proc.join(file), text).map_err(|cause| {
+                EngineError::of_deed(&held.node.name, format!("write {file}"), errno_of(&cause))
+            })
+        };
+        if let Some(maps) = &held.node.id_maps {
+            write("uid_map", &map_lines(&maps.uids))?;
+            write("gid_map", &map_lines(&maps.gids))?;
+        }
+        if !held.node.time_offsets.is_empty() {
+            write("timens_offsets", &held.node.time_offsets.join("\n"))?;
+        }
+        Ok(())
+    }
+
+    /// A socket in a held container's network namespace.
+    fn network(&mut self, index: usize) -> Result<&Netlink, EngineError> {
+        let held = &mut self.held[index];
+        let process = held.process.as_mut().expect("wired after the clone");
+        if process.network.is_none() {
+            let netns = open_netns(process.pid)
+                .map_err(|e| EngineError::of_deed(&held.node.name, "open its network namespace", e))?;
+            let netlink = Netlink::open_in(netns.as_fd())
+                .map_err(|e| link_failed(&held.node.name, "enter its network namespace")(Refused::from(e)))?;
+            process.network = Some((netns, netlink));
+        }
+        Ok(&process.network.as_ref().expect("just made").1)
+    }
+
+    fn name_netns(&mut self, index: usize) -> Result<(), EngineError> {
+        let held = &self.held[index];
+        let name = held.node.netns_name.as_ref().expect("only named ones have this step");
+        let pid = held.process.as_ref().expect("named after the clone").pid;
+        undo::name_netns(name, pid).map_err(|errno| {
+            EngineError::of_deed(&held.node.name, format!("name its network namespace {name}"), errno)
+        })
+    }
+
+    fn wire(&mut self, wire: &Wire) -> Result<(), EngineError> {
+        for end in &wire.ends {
+            match &end.at {
+                Place::Host if self.host.is_none() => {
+                    let host = Netlink::open().map_err(|e| EngineError::Wire {
+                        container: "host".to_owned(),
+                        action: "open netlink".to_owned(),
+                        cause: Refused::from(e),
+                    })?;
+                    self.host = Some(host);
+                }
+                Place::Host => {}
+                Place::Node(index) => {
+                    self.network(*index)?;
+                }
+                Place::Running(name) => {
+                    if !self.running.contains_key(name) {
+                        let network = enter_running(&self.engine.root, name)?;
+                        self.running.insert(name.clone(), network);
+                    }
+                }
+            }
+        }
+        let [a, b] = wire.ends.each_ref().map(|end| self.site(&end.at));
+        wire::make(wire, [a, b]).map_err(|failed| EngineError::Wire {
+            container: match &wire.ends[failed.end].at {
+                Place::Host => "host".to_owned(),
+                Place::Node(index) => self.topology.nodes[*index].name.to_string(),
+                Place::Running(name) => name.to_string(),
+            },
+            action: failed.action,
+            cause: failed.cause,
+        })
+    }
+
+    /// Where an end belongs, once its socket is open.
+    fn site(&self, place: &Place) -> Site<'_> {
+        let opened = match place {
+            Place::Host => {
+                return Site {
+                    netlink: self.host.as_ref().expect("opened before"),
+                    netns: None,
+                };
+            }
+            Place::Node(index) => self.held[*index].process.as_ref().and_then(|p| p.network.as_ref()),
+            Place::Running(name) => self.running.get(name),
+        };
+        let (netns, netlink) = opened.expect("opened before");
+        Site {
+            netlink,
+            netns: Some(netns.as_fd()),
+        }
+    }
+
+    fn hooks(&mut self, index: usize) -> Result<(), EngineError> {
+        // The hooks want to see the container's mounts: so the child is at the gate before they run.
+        self.await_gate(index, Gate::Hooks)?;
+        let held = &self.held[index];
+        let pid = held.process.as_ref().expect("hooks come after the clone").pid;
+        let state = oci_state(&held.state, Status::Creating, pid);
+        let hooks = &held.node.hooks;
+        let all = hooks.prestart.iter().map(|hook| ("prestart", hook));
+        for (kind, hook) in all.chain(hooks.create_runtime.iter().map(|hook| ("createRuntime", hook))) {
+            hook::run(kind, hook, &state).map_err(|hook| EngineError::Hook {
+                container: held.node.name.clone(),
+                hook,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the child is at a gate.
+    fn await_gate(&mut self, index: usize, gate: Gate) -> Result<(), EngineError> {
+        if self.held[index].waits_at == Some(gate) {
+            return Ok(());
+        }
+        loop {
+            match self.next_report(index)? {
+                Some(Step::Gate(reached)) if *reached == gate => return Ok(()),
+                Some(_) => {}
+                None => {
+                    return Err(EngineError::Died {
+                        container: self.held[index].node.name.clone(),
+                        step: format!("wait for the gate `{gate}`"),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Waits for the end of the channel, which exec closes.
+    fn await_exec(&mut self, index: usize) -> Result<(), EngineError> {
+        while self.next_report(index)?.is_some() {}
+        Ok(())
+    }
+
+    /// The next step that the child reports as reached; none when the channel has ended. Keeps a terminal's master.
+    fn next_report(&mut self, index: usize) -> Result<Option<&'a Step>, EngineError> {
+        let held = &mut self.held[index];
+        let node = held.node;
+        let process = held.process.as_mut().expect("reports come after the clone");
+        let received = channel::receive(&process.channel)
+            .map_err(|errno| EngineError::of_deed(&node.name, "hear from its process", errno))?;
+        let Some((report, fd)) = received else {
+            return Ok(None);
+        };
+        let step = &node.steps[report.step as usize];
+        if report.errno != 0 {
+            let errno = Errno::from_raw_os_error(report.errno);
+            return Err(EngineError::of_step(&node.name, step, errno));
+        }
+        if fd.is_some() {
+            process.console = fd;
+        }
+        if let Step::Gate(gate) = step {
+            held.waits_at = Some(*gate);
+        }
+        Ok(Some(step))
+    }
+
+    /// Ends what was started and undoes what was journalled. The error that led here is the one to tell; what cannot be
+    /// undone now stays in the journal, for `gc`.
+    fn undo(self) {
+        for held in self.held.into_iter().rev() {
+            if let Some(process) = &held.process {
+                // Either may fail only because it is dead already.
+                let _ = process::signal(process.pidfd.as_fd(), libc::SIGKILL);
+                let _ = process::wait(process.pidfd.as_fd());
+            }
+            drop(held.process);
+            let _ = undo::undo(self.engine, &held.state);
+        }
+    }
+
+    fn finish(self) -> Vec<Up> {
+        let signal_mask = self.signal_mask;
+        self.held
+            .into_iter()
+            .map(|held| {
+                let process = held.process.expect("every node is cloned");
+                Up {
+                    state: held.state,
+                    pidfd: process.pidfd,
+                    console: process.console,
+                    signal_mask,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Which side of the birth this is.
+enum Birth {
+    Parent { pid: i32, pidfd: OwnedFd },
+    Child,
+}
+
+/// Clones a node's first process. The new namespaces come with the clone, but for the cgroup namespace, whose root is the
+/// cgroup of the process at the time: the child makes that one when it is in its cgroup.
+///
+/// Joining a pid namespace moves only later children, and what a process may join or make depends on the user namespace that
+/// it is in; so where one of those two is joined, a process in between joins them and clones the child for tincan
+/// (CLONE_PARENT).
+fn clone_into_namespaces(
+    node: &Node,
+    cgroup: Option<std::os::fd::BorrowedFd<'_>>,
+) -> Result<Birth, Errno> {
+    let flags = node
+        .namespaces
+        .iter()
+        .filter(|(kind, source)| **kind != NamespaceKind::Cgroup && **source == NamespaceSource::New)
+        .fold(0, |flags, (kind, _)| flags | kind.clone_flag());
+    let mut joins = Vec::new();
+    for kind in [NamespaceKind::User, NamespaceKind::Pid] {
+        if let Some(NamespaceSource::Path(path)) = node.namespaces.get(&kind) {
+            joins.push((kind, fs::File::open(path).map_err(|e| errno_of(&e))?));
+        }
+    }
+    let joins: Vec<_> = joins
+        .iter()
+        .map(|(kind, file)| (file.as_fd(), kind.clone_flag()))
+        .collect();
+    clone_joined(&joins, flags, cgroup)
+}
+
+/// Clones a child into the namespaces behind these descriptors, and into new ones.
+fn clone_joined(
+    joins: &[(std::os::fd::BorrowedFd<'_>, i32)],
+    flags: i32,
+    cgroup: Option<std::os::fd::BorrowedFd<'_>>,
+) -> Result<Birth, Errno> {
+    if joins.is_empty() {
+        return Ok(match process::clone(flags, cgroup)? {
+            Cloned::Parent { pid, pidfd } => Birth::Parent { pid, pidfd },
+            Cloned::Child => Birth::Child,
+        });
+    }
+    let (ours, theirs) = channel::pair()?;
+    match process::clone(0, None)? {
+        Cloned::Child => {
+            drop(ours);
+            let born = joins
+                .iter()
+                .try_for_each(|(fd, kind)| process::join_all(*fd, *kind))
+                .and_then(|()| process::clone(flags | libc::CLONE_PARENT, cgroup));
+            match born {
+                Ok(Cloned::Child) => return Ok(Birth::Child),
+                // When the report does not arrive, tincan is gone, and the child finds its channel ended.
+                Ok(Cloned::Parent { pid: _, pidfd }) => {
+                    let report = channel::Report { step: 0, errno: 0 };
+                    let _ = channel::report(&theirs, report, Some(pidfd.as_fd()));
+                }
+                Err(errno) => {
+                    let errno = errno.raw_os_error();
+                    let _ = channel::report(&theirs, channel::Report { step: 0, errno }, None);
+                }
+            }
+            process::exit_now(0)
+        }
+        Cloned::Parent { pidfd: between, .. } => {
+            drop(theirs);
+            let heard = channel::receive(&ours);
+            process::wait(between.as_fd())?;
+            match heard? {
+                Some((_, Some(pidfd))) => Ok(Birth::Parent {
+                    pid: process::pid_of(pidfd.as_fd())?,
+                    pidfd,
+                }),
+                Some((report, None)) => Err(Errno::from_raw_os_error(report.errno)),
+                None => Err(Errno::CHILD),
+            }
+        }
+    }
+}
+
+/// Performs the child's side of a held container.
+fn become_child(held: Held<'_>, channel: OwnedFd, signal_mask: SigSet, state: OciState) -> ! {
+    if held.node.die_with_parent && process::die_with_parent().is_err() {
+        process::exit_now(1);
+    }
+    let entrances = held.group.map(Group::into_entrances);
+    Child {
+        node: held.node,
+        channel,
+        entrances,
+        start: held.start,
+        signal_mask,
+        state,
+    }
+    .run()
+}
+
+/// The child's own process id as the runtime sees it, while it still sees the runtime's `/proc`: its hooks are told it.
+fn own_outer_pid(node: &Node) -> i32 {
+    let has_hooks = node.steps.iter().any(|step| matches!(step, Step::Hook(..)));
+    if !has_hooks {
+        return 0;
+    }
+    fs::read_link("/proc/self")
+        .ok()
+        .and_then(|link| link.to_str()?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// What a node does after the start gate, for the process that will hear of it: `start`.
+fn release_steps(node: &Node, start: usize) -> Vec<ReleaseStep> {
+    let after = node.steps.iter().enumerate().skip(start + 1);
+    after
+        .map(|(index, step)| ReleaseStep {
+            index: u32::try_from(index).expect("a plan has few steps"),
+            what: step.to_string(),
+            program: match step {
+                Step::Exec(command) => command.args.first().cloned(),
+                _ => None,
+            },
+        })
+        .collect()
+}
+
+/// The state of a container as hooks and `state` get it.
+pub fn oci_state(state: &State, status: Status, pid: i32) -> OciState {
+    OciState {
+        oci_version: OCI_VERSION,
+        id: state.id.clone(),
+        status,
+        pid,
+        bundle: state.bundle.clone(),
+        annotations: state.annotations.clone(),
+    }
+}
+
+/// Listens on a socket file that only the file's owner may connect to.
+fn listen(path: &Path) -> Result<OwnedFd, Errno> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let address = StartAddress::of(path)?;
+    bind(&socket, &SocketAddrUnix::new(&address.path)?)?;
+    listen(&socket, 1)?;
+    Ok(socket)
+}
+
+/// Connects to the socket on which a created container waits.
+///
+/// # Errors
+/// `CONNREFUSED` when nobody listens any more, `NOENT` when there is no such socket.
+pub fn connect(path: &Path) -> Result<OwnedFd, Errno> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let address = StartAddress::of(path)?;
+    connect(&socket, &SocketAddrUnix::new(&address.path)?)?;
+    Ok(socket)
+}
+
+/// A socket's path by way of its directory's descriptor: the path of a socket has at most 107 bytes (unix(7)), that of a
+/// state root may have more.
+struct StartAddress {
+    path: std::path::PathBuf,
+    _directory: fs::File,
+}
+
+impl StartAddress {
+    fn of(path: &Path) -> Result<Self, Errno> {
+        use std::os::fd::AsRawFd;
+        let (Some(directory), Some(file)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::INVAL);
+        };
+        let directory = fs::File::open(directory).map_err(|e| errno_of(&e))?;
+        Ok(StartAddress {
+            path: Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(file),
+            _directory: directory,
+        })
+    }
+}
+
+/// A descriptor of a process's network namespace, and a socket in it, for a container that runs.
+///
+/// # Errors
+/// [`EngineError::NotRunning`] when it does not.
+pub fn enter_running(
+    root: &StateRoot,
+    name: &ContainerName,
+) -> Result<(OwnedFd, Netlink), EngineError> {
+    let (state, pidfd) = root.open(name)?;
+    let (Some(process), Some(_pidfd)) = (state.process, pidfd) else {
+        return Err(EngineError::NotRunning(name.clone()));
+    };
+    let netns = open_netns(process.pid)
+        .map_err(|errno| EngineError::of_deed(name, "open its network namespace", errno))?;
+    // Opened by number: only if the process is still the same, so is the namespace.
+    if !process.is_alive() {
+        return Err(EngineError::NotRunning(name.clone()));
+    }
+    let netlink = Netlink::open_in(netns.as_fd())
+        .map_err(|e| link_failed(name, "enter its network namespace")(Refused::from(e)))?;
+    Ok((netns, netlink))
+}
+
+fn open_netns(pid: i32) -> Result<OwnedFd, Errno> {
+    fs::File::open(format!("/proc/{pid}/ns/net"))
+        .map(OwnedFd::from)
+        .map_err(|e| errno_of(&e))
+}
+
+fn link_failed<'n>(
+    container: &'n ContainerName,
+    action: &'n str,
+) -> impl FnOnce(Refused) -> EngineError + use<'n> {
+    move |cause| EngineError::Wire {
+        container: container.to_string(),
+        action: action.to_owned(),
+        cause,
+    }
+}
+
+fn map_lines(maps: &[IdMap]) -> String {
+    let line = |map: &IdMap| format!("{} {} {}\n", map.inside, map.outside, map.size);
+    maps.iter().map(line).collect()
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}

@@ -1,0 +1,96 @@
+//! Programs that the container's creator wants run at points of its life (runtime-spec config.md, POSIX-platform Hooks).
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::Serialize;
+
+use super::state::Status;
+use crate::plan::name::ContainerName;
+use crate::plan::step::Hook;
+use crate::sys::process;
+
+/// The version of the runtime specification that tincan speaks.
+pub const OCI_VERSION: &str = "1.3.0";
+
+/// A container's state as hooks and `state` get it (runtime-spec runtime.md, State).
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OciState {
+    /// The specification's version.
+    pub oci_version: &'static str,
+    /// The container's name.
+    pub id: ContainerName,
+    /// Its status.
+    pub status: Status,
+    /// Its first process, as the runtime sees it.
+    pub pid: i32,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// The bundle's annotations.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A hook that did not do its work.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind} hook {}: {why}", path.display())]
+pub struct HookFailed {
+    /// When it ran.
+    pub kind: String,
+    /// The program.
+    pub path: PathBuf,
+    /// What went wrong.
+    pub why: String,
+}
+
+/// Runs a hook to its end, with the state on its standard input.
+///
+/// # Errors
+/// When it cannot be started, exits other than with 0, or is not done in its time; then it is killed.
+pub fn run(kind: &str, hook: &Hook, state: &OciState) -> Result<(), HookFailed> {
+    let failed = |why: String| HookFailed {
+        kind: kind.to_owned(),
+        path: hook.path.clone(),
+        why,
+    };
+    let io = |cause: std::io::Error| failed(cause.to_string());
+    let state = serde_json::to_vec(state).map_err(|cause| failed(cause.to_string()))?;
+    let mut command = Command::new(&hook.path);
+    if let Some(name) = hook.args.first() {
+        command.arg0(name);
+    }
+    command
+        .args(hook.args.iter().skip(1))
+        .env_clear()
+        .envs(hook.env.iter().filter_map(|pair| pair.split_once('=')))
+        .stdin(Stdio::piped());
+    let mut child = command.spawn().map_err(io)?;
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // A hook need not read its input: then the pipe breaks, which is its right.
+    match stdin.write_all(&state) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(io(error)),
+        _ => drop(stdin),
+    }
+    if let Some(seconds) = hook.timeout {
+        let pid = Pid::from_child(&child);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| io(e.into()))?;
+        let limit = i64::try_from(seconds).unwrap_or(i64::MAX / 1000) * 1000;
+        if !process::wait_dead(pidfd.as_fd(), limit).map_err(|e| io(e.into()))? {
+            child.kill().map_err(io)?;
+            child.wait().map_err(io)?;
+            return Err(failed(format!("not done within {seconds} s")));
+        }
+    }
+    let status = child.wait().map_err(io)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(failed(status.to_string()))
+    }
+}

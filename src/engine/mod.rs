@@ -1,0 +1,15 @@
+//! Hold, wire, release, undo: the one way in which anything starts and stops.
+//!
+//! A container is cloned with every namespace at once and **held** at a gate; the engine **wires** it from outside; then the
+//! gate opens and the child performs its list of steps, the last of which is exec: it is **released**. What the kernel does
+//! not free by itself when the process dies is written down before it is made, and **undone** from there.
+
+pub mod child;
+pub mod error;
+pub mod fault;
+pub mod hold;
+pub mod hook;
+pub mod rootfs;
+pub mod state;
+pub mod supervise;
+pub mod undo;

@@ -1,0 +1,438 @@
+//! What tincan keeps of a container on disk: one directory a container below the state root, in it `state.json`, while the
+//! container waits for `start` the socket `start`, and one file a link that was added live. Nothing else knows anything:
+//! there is no daemon, and what the kernel can tell (who is alive) is asked of the kernel.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, CWD, RenameFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+use crate::plan::name::ContainerName;
+use crate::plan::step::Hook;
+use crate::plan::topology::{End, Origin, Place, Topology, Wire};
+use crate::sys::process::ProcessId;
+
+/// Where the containers' state directories are: `/run/tincan`, or what `--root` says.
+#[derive(Debug, Clone)]
+pub struct StateRoot(PathBuf);
+
+/// What is written down of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// Its name.
+    pub id: ContainerName,
+    /// Its first process, once there is one.
+    pub process: Option<ProcessId>,
+    /// The tincan process that made it, and while in the foreground waits for it.
+    pub creator: ProcessId,
+    /// Which command made it.
+    pub origin: Origin,
+    /// The bundle's directory, absolute; for `run -- CMD`, the working directory.
+    pub bundle: PathBuf,
+    /// The root file system's directory, absolute.
+    pub rootfs: PathBuf,
+    /// When it was made, as RFC 3339 in UTC with nanoseconds.
+    pub created: String,
+    /// The bundle's annotations.
+    pub annotations: std::collections::BTreeMap<String, String>,
+    /// What has to be undone when it goes, and the kernel does not by itself: written before it is done.
+    pub undo: Vec<Undo>,
+    /// The wires that it was born with.
+    pub wires: Vec<WireRecord>,
+    /// What its first process does after `start`, step by step, for the message when one fails.
+    pub release: Vec<ReleaseStep>,
+    /// The hooks that run after `start`.
+    pub poststart: Vec<Hook>,
+    /// The hooks that run after `delete`.
+    pub poststop: Vec<Hook>,
+    /// Its cgroup.
+    pub cgroup: Option<cgroup::Location>,
+}
+
+/// A step after the start gate: its index in the plan, and what it does, in words.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReleaseStep {
+    /// The index in the node's list.
+    pub index: u32,
+    /// What it does.
+    pub what: String,
+    /// The program, when the step is the exec: its failure has messages of its own.
+    pub program: Option<String>,
+}
+
+/// What undoes a deed that outlives the container's processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Undo {
+    /// Remove the cgroup.
+    Cgroup(cgroup::Location),
+    /// Unmount and remove the name for `ip netns`.
+    NetnsName(String),
+}
+
+/// A wire as it was made: with names for places, since indices mean nothing later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireRecord {
+    /// Its ends.
+    pub ends: [EndRecord; 2],
+    /// For a wire that is being added to running containers, the process that adds it; none once it is done. When that
+    /// process is gone, the wire is a remainder.
+    pub pending: Option<ProcessId>,
+}
+
+/// One end of a recorded wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndRecord {
+    /// The container; none is the host.
+    pub container: Option<ContainerName>,
+    /// The interface's name there.
+    pub interface: String,
+    /// Its addresses, as they were given.
+    pub addresses: Vec<String>,
+    /// Those of them that tincan chose.
+    pub automatic: Vec<String>,
+}
+
+impl WireRecord {
+    /// The end that is in this container.
+    pub fn end_of(&self, name: &ContainerName) -> Option<&EndRecord> {
+        self.ends
+            .iter()
+            .find(|end| end.container.as_ref() == Some(name))
+    }
+
+    /// The record of a wire of a topology.
+    pub fn of(wire: &Wire, topology: &Topology, pending: Option<ProcessId>) -> Self {
+        let end = |end: &End| EndRecord {
+            container: match &end.at {
+                Place::Host => None,
+                Place::Node(index) => Some(topology.nodes[*index].name.clone()),
+                Place::Running(name) => Some(name.clone()),
+            },
+            interface: end.name.to_string(),
+            addresses: end.addrs.iter().map(|a| a.addr.to_string()).collect(),
+            automatic: end
+                .addrs
+                .iter()
+                .filter(|a| a.automatic)
+                .map(|a| a.addr.to_string())
+                .collect(),
+        };
+        WireRecord {
+            ends: [end(&wire.ends[0]), end(&wire.ends[1])],
+            pending,
+        }
+    }
+}
+
+/// Where a container is in its life (runtime-spec runtime.md, State).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Being made.
+    Creating,
+    /// Made, and waiting for `start`.
+    Created,
+    /// The workload runs.
+    Running,
+    /// The workload has ended.
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+/// What can go wrong with the state of a container.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// No such container. Callers of runc look for these words.
+    #[error("container {0} does not exist")]
+    Unknown(ContainerName),
+    /// The name is another container's.
+    #[error("{name}: a container of this name is {status} already")]
+    Taken {
+        /// The name.
+        name: ContainerName,
+        /// What that container is.
+        status: Status,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {cause}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+}
+
+fn file_error(path: &Path) -> impl FnOnce(io::Error) -> StateError + '_ {
+    move |cause| StateError::File {
+        path: path.to_owned(),
+        cause,
+    }
+}
+
+impl StateRoot {
+    /// The state root at this path, which need not exist yet.
+    pub fn new(path: PathBuf) -> Self {
+        StateRoot(path)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The state directory of a container.
+    pub fn directory(&self, name: &ContainerName) -> PathBuf {
+        self.0.join(name.as_str())
+    }
+
+    /// The socket on which a created container waits for `start`.
+    pub fn start_socket(&self, name: &ContainerName) -> PathBuf {
+        self.directory(name).join("start")
+    }
+
+    /// Takes the container's name: its directory appears whole, with its state in it, or not at all, so that of two
+    /// processes one wins, and nobody ever sees half a container.
+    ///
+    /// # Errors
+    /// [`StateError::Taken`] when there is one, whatever its status.
+    pub fn claim(&self, state: &State) -> Result<(), StateError> {
+        let creator = state.creator;
+        let draft = self
+            .0
+            .join(format!(".{}-{}-{}", creator.pid, creator.start, state.id));
+        let mut private = fs::DirBuilder::new();
+        private.mode(0o700);
+        match private.create(&draft) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o711)
+                    .create(&self.0)
+                    .map_err(file_error(&self.0))?;
+                private.create(&draft).map_err(file_error(&draft))?;
+            }
+            other => other.map_err(file_error(&draft))?,
+        }
+        let claimed = write_json(&draft.join("state.json"), state).and_then(|()| {
+            let to = self.directory(&state.id);
+            match rustix::fs::renameat_with(CWD, &draft, CWD, &to, RenameFlags::NOREPLACE) {
+                Ok(()) => Ok(()),
+                Err(Errno::EXIST) => Err(StateError::Taken {
+                    name: state.id.clone(),
+                    status: self
+                        .load(&state.id)
+                        .map_or(Status::Creating, |other| self.status(&other)),
+                }),
+                Err(errno) => Err(file_error(&to)(errno.into())),
+            }
+        });
+        if claimed.is_err() {
+            fs::remove_dir_all(&draft).map_err(file_error(&draft))?;
+        }
+        claimed
+    }
+
+    /// Writes the state anew, in one step.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, state: &State) -> Result<(), StateError> {
+        let directory = self.directory(&state.id);
+        let next = directory.join("state.json.next");
+        let current = directory.join("state.json");
+        write_json(&next, state)?;
+        fs::rename(&next, &current).map_err(file_error(&current))
+    }
+
+    /// Reads a container's state.
+    ///
+    /// # Errors
+    /// [`StateError::Unknown`] when there is no such container.
+    pub fn load(&self, name: &ContainerName) -> Result<State, StateError> {
+        let path = self.directory(name).join("state.json");
+        let bytes = fs::read(&path).map_err(|cause| {
+            if cause.kind() == io::ErrorKind::NotFound {
+                StateError::Unknown(name.clone())
+            } else {
+                file_error(&path)(cause)
+            }
+        })?;
+        serde_json::from_slice(&bytes).map_err(|cause| file_error(&path)(cause.into()))
+    }
+
+    /// The names of all containers, sorted.
+    ///
+    /// # Errors
+    /// When the directory cannot be read; one that does not exist has none.
+    pub fn names(&self) -> Result<Vec<ContainerName>, StateError> {
+        let mut names: Vec<ContainerName> = self
+            .entries()?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Directories of claims that were never finished, with the process that was at it.
+    ///
+    /// # Errors
+    /// As [`StateRoot::names`].
+    pub fn drafts(&self) -> Result<Vec<(PathBuf, ProcessId)>, StateError> {
+        Ok(self
+            .entries()?
+            .iter()
+            .filter_map(|name| {
+                let mut parts = name.strip_prefix('.')?.splitn(3, '-');
+                let pid = parts.next()?.parse().ok()?;
+                let start = parts.next()?.parse().ok()?;
+                Some((self.0.join(name), ProcessId { pid, start }))
+            })
+            .collect())
+    }
+
+    fn entries(&self) -> Result<Vec<String>, StateError> {
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(file_error(&self.0))?,
+        };
+        entries
+            .filter_map(|entry| match entry {
+                Ok(entry) => entry.file_name().into_string().ok().map(Ok),
+                Err(cause) => Some(Err(file_error(&self.0)(cause))),
+            })
+            .collect()
+    }
+
+    /// Where a container is in its life, by what the kernel and the start socket say.
+    pub fn status(&self, state: &State) -> Status {
+        match state.process {
+            None if state.creator.is_alive() => Status::Creating,
+            None => Status::Stopped,
+            Some(process) if !process.is_alive() => Status::Stopped,
+            Some(_) if self.start_socket(&state.id).exists() => Status::Created,
+            Some(_) => Status::Running,
+        }
+    }
+
+    /// The state and a descriptor of the first process of a container that is created or running.
+    ///
+    /// # Errors
+    /// [`StateError::Unknown`]; `Ok(None)` beside the state when the process is dead.
+    pub fn open(&self, name: &ContainerName) -> Result<(State, Option<OwnedFd>), StateError> {
+        let state = self.load(name)?;
+        let pidfd = state.process.and_then(ProcessId::open);
+        Ok((state, pidfd))
+    }
+
+    /// Removes a container's directory; absent is success.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn forget(&self, name: &ContainerName) -> Result<(), StateError> {
+        let directory = self.directory(name);
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(file_error(&directory)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Records a wire that is being added to a running container: the file's name is the interface's, so that of two
+    /// processes that add the same one wins.
+    ///
+    /// # Errors
+    /// `AlreadyExists` inside [`StateError::File`] when that interface is recorded already.
+    pub fn record_link(&self, name: &ContainerName, wire: &WireRecord) -> Result<(), StateError> {
+        let directory = self.directory(name).join("links");
+        match fs::create_dir(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(file_error(&directory)(error));
+            }
+            _ => {}
+        }
+        write_json(&self.link_path(name, wire), wire)
+    }
+
+    /// Forgets a wire that was added to a running container; absent is success.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn forget_link(&self, name: &ContainerName, wire: &WireRecord) -> Result<(), StateError> {
+        let path = self.link_path(name, wire);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn link_path(&self, name: &ContainerName, wire: &WireRecord) -> PathBuf {
+        let own = wire.end_of(name).unwrap_or(&wire.ends[0]);
+        self.directory(name).join("links").join(&own.interface)
+    }
+
+    /// The wires of a container: those it was born with and those added since, made by it or recorded with it.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn wires(&self, state: &State) -> Result<Vec<WireRecord>, StateError> {
+        let mut wires = state.wires.clone();
+        let directory = self.directory(&state.id).join("links");
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(wires),
+            other => other.map_err(file_error(&directory))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(file_error(&directory))?.path();
+            let bytes = match fs::read(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(file_error(&path))?,
+            };
+            wires.push(
+                serde_json::from_slice(&bytes).map_err(|cause| file_error(&path)(cause.into()))?,
+            );
+        }
+        Ok(wires)
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
+    let bytes = serde_json::to_vec(value).map_err(|cause| file_error(path)(cause.into()))?;
+    fs::write(path, bytes).map_err(file_error(path))
+}
+
+/// The time now, as the state has it: RFC 3339, UTC, nanoseconds.
+pub fn now() -> String {
+    humantime::format_rfc3339_nanos(SystemTime::now()).to_string()
+}
+
+/// Unlinks a file below a directory; absent is success.
+///
+/// # Errors
+/// As unlink(2).
+pub fn remove_file(path: &Path) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(CWD, path, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}

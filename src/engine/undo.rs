@@ -1,0 +1,235 @@
+//! Undoing: what the kernel does not free with the container's processes. A failed start, `delete`, `gc` and the end of a
+//! `run` all come here; absent is success, failures are collected, nothing stops half-way.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::error::EngineError;
+use super::hold::{Engine, enter_running, oci_state};
+use super::hook;
+use super::state::{State, StateError, Status, Undo};
+use crate::net::wire;
+use crate::plan::name::ContainerName;
+use crate::plan::topology::Origin;
+use crate::sys::process::{self, ProcessId};
+
+/// Where `ip netns` looks for names (ip-netns(8)).
+const NETNS_DIR: &str = "/run/netns";
+
+/// How long a killed process may take to be gone, in milliseconds: it may have much memory to give back.
+const KILL_LIMIT: i64 = 10_000;
+
+/// Gives a process's network namespace a name for `ip netns`: a symbolic link, so that the namespace goes with the process
+/// and not with the name. (A bind mount, as `ip netns add` makes it, would keep the namespace and its links alive.)
+///
+/// # Errors
+/// `EXIST` when there is such a name already.
+pub fn name_netns(name: &str, pid: i32) -> Result<(), Errno> {
+    let target = format!("/proc/{pid}/ns/net");
+    let link = Path::new(NETNS_DIR).join(name);
+    match rustix::fs::symlink(&target, &link) {
+        Err(Errno::NOENT) => {
+            fs::create_dir_all(NETNS_DIR)
+                .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+            rustix::fs::symlink(&target, &link)
+        }
+        other => other,
+    }
+}
+
+/// Removes such a name, if it is a link of ours; and the directory, if that was the last name in it.
+fn remove_netns_name(name: &str) -> io::Result<()> {
+    let link = Path::new(NETNS_DIR).join(name);
+    match fs::symlink_metadata(&link) {
+        Ok(found) if found.is_symlink() => fs::remove_file(&link)?,
+        _ => {}
+    }
+    // Not empty, or a mount of iproute2's own: then it stays.
+    let _ = fs::remove_dir(NETNS_DIR);
+    Ok(())
+}
+
+/// Undoes everything in a container's journal, and forgets the container. Its processes are dead.
+///
+/// # Errors
+/// [`EngineError::Undo`] with everything that could not be undone; then the state stays for the next attempt.
+pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
+    let mut causes = Vec::new();
+    for deed in state.undo.iter().rev() {
+        match deed {
+            Undo::Cgroup(location) => {
+                if let Err(failures) = location.remove_killing() {
+                    causes.extend(failures.iter().map(ToString::to_string));
+                }
+            }
+            Undo::NetnsName(name) => {
+                if let Err(cause) = remove_netns_name(name) {
+                    causes.push(format!("remove {NETNS_DIR}/{name}: {cause}"));
+                }
+            }
+        }
+    }
+    if !causes.is_empty() {
+        return Err(EngineError::Undo {
+            container: state.id.clone(),
+            causes,
+        });
+    }
+    Ok(engine.root.forget(&state.id)?)
+}
+
+/// Clears away what a stopped `run -- CMD` or `pair` of this name left, so that the name is free. Anything else stays, and
+/// the claim will say so.
+///
+/// # Errors
+/// As [`undo`].
+pub fn make_way(engine: &Engine, name: &ContainerName) -> Result<(), EngineError> {
+    match engine.root.load(name) {
+        Ok(state) if is_remainder(engine, &state) => undo(engine, &state),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a container is what a killed or finished run left: nobody waits for it, and nobody will delete it.
+fn is_remainder(engine: &Engine, state: &State) -> bool {
+    engine.root.status(state) == Status::Stopped
+        && !state.creator.is_alive()
+        && (state.origin == Origin::Command || state.process.is_none())
+}
+
+/// Ends a container's first process, and with it all of its pid namespace, and waits until it is gone.
+///
+/// # Errors
+/// When it is not gone in time.
+pub fn kill(state: &State) -> Result<(), EngineError> {
+    let Some(pidfd) = state.process.and_then(ProcessId::open) else {
+        return Ok(());
+    };
+    let failed = |errno| EngineError::of_deed(&state.id, "kill its process", errno);
+    match process::signal(pidfd.as_fd(), libc::SIGKILL) {
+        Err(Errno::SRCH) => return Ok(()),
+        other => other.map_err(failed)?,
+    }
+    if process::wait_dead(pidfd.as_fd(), KILL_LIMIT).map_err(failed)? {
+        Ok(())
+    } else {
+        Err(failed(Errno::TIMEDOUT))
+    }
+}
+
+/// Deletes a container: with `force` a living one too. The poststop hooks run afterwards; what goes wrong in them is told,
+/// but undoes nothing (runtime-spec runtime.md, Lifecycle 13).
+///
+/// # Errors
+/// [`EngineError::WrongStatus`] for a living one without `force`; as [`undo`].
+pub fn delete(engine: &Engine, state: &State, force: bool) -> Result<(), EngineError> {
+    let status = engine.root.status(state);
+    match status {
+        Status::Stopped => {}
+        // A created container has no workload yet: runc deletes it without being forced.
+        Status::Created => kill(state)?,
+        _ if force => kill(state)?,
+        status => {
+            return Err(EngineError::WrongStatus {
+                container: state.id.clone(),
+                verb: "delete",
+                status,
+            });
+        }
+    }
+    undo(engine, state)?;
+    let told = oci_state(state, Status::Stopped, 0);
+    for hook in &state.poststop {
+        if let Err(failed) = hook::run("poststop", hook, &told) {
+            eprintln!("tincan: {}: {failed}", state.id);
+        }
+    }
+    Ok(())
+}
+
+/// Something that [`gc`] cleared away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cleared {
+    /// A container that a killed or finished run left.
+    Container(ContainerName),
+    /// A claim that was never finished.
+    Draft(PathBuf),
+    /// A wire that was being added when its tincan was killed: the container and the interface.
+    Link(ContainerName, String),
+}
+
+/// Clears away what killed runs left: claims that were not finished, containers that nobody waits for and nobody can still
+/// start, wires that were half added. What runs, or was made by `create` and is whole, stays.
+///
+/// # Errors
+/// The first failure, after everything else was tried.
+pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
+    let mut cleared = Vec::new();
+    let mut failure = None;
+    for (path, creator) in engine.root.drafts()? {
+        if !creator.is_alive() {
+            match fs::remove_dir_all(&path) {
+                Ok(()) => cleared.push(Cleared::Draft(path)),
+                Err(cause) => failure = Some(StateError::File { path, cause }.into()),
+            }
+        }
+    }
+    for name in engine.root.names()? {
+        let state = match engine.root.load(&name) {
+            Ok(state) => state,
+            // Deleted by somebody else since the names were read.
+            Err(StateError::Unknown(_)) => continue,
+            Err(error) => {
+                failure = Some(error.into());
+                continue;
+            }
+        };
+        if is_remainder(engine, &state) {
+            match undo(engine, &state) {
+                Ok(()) => cleared.push(Cleared::Container(name)),
+                Err(error) => failure = Some(error),
+            }
+            continue;
+        }
+        if let Err(error) = clear_half_links(engine, &state, &mut cleared) {
+            failure = Some(error);
+        }
+    }
+    failure.map_or(Ok(cleared), Err)
+}
+
+/// Removes the wires of a container whose adding was never finished.
+fn clear_half_links(
+    engine: &Engine,
+    state: &State,
+    cleared: &mut Vec<Cleared>,
+) -> Result<(), EngineError> {
+    for record in engine.root.wires(state)? {
+        let Some(adder) = record.pending else {
+            continue;
+        };
+        let Some(own) = record.end_of(&state.id) else {
+            continue;
+        };
+        if adder.is_alive() {
+            continue;
+        }
+        if engine.root.status(state) != Status::Stopped {
+            let (_netns, netlink) = enter_running(&engine.root, &state.id)?;
+            wire::delete(&netlink, &own.interface).map_err(|cause| EngineError::Wire {
+                container: state.id.to_string(),
+                action: format!("delete the link {}", own.interface),
+                cause,
+            })?;
+        }
+        engine.root.forget_link(&state.id, &record)?;
+        cleared.push(Cleared::Link(state.id.clone(), own.interface.clone()));
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! The one line between the engine and a container's first process: a SEQPACKET pair, whose end of file means that the
+//! other side is dead or has become the workload.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+/// What the child says: at which step it is, and how it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// The index of the step in the node's list.
+    pub step: u32,
+    /// 0: at this gate, or this descriptor is passed; else why the step failed.
+    pub errno: i32,
+}
+
+/// A pair of connected ends, closed by exec.
+///
+/// # Errors
+/// As socketpair(2).
+pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+}
+
+/// Sends a report, with a descriptor or without.
+///
+/// # Errors
+/// `PIPE` when the other side is gone.
+pub fn report(to: impl AsFd, report: Report, fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&report.step.to_ne_bytes());
+    bytes[4..].copy_from_slice(&report.errno.to_ne_bytes());
+    send_with(to, &bytes, fd)
+}
+
+/// Sends some bytes, with a descriptor or without.
+///
+/// # Errors
+/// `PIPE` when the other side is gone.
+pub fn send_with(to: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = fd.map(|fd| [fd]);
+    if let Some(fds) = &fds {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(
+            &to,
+            &[IoSlice::new(bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+    })
+    .map(drop)
+}
+
+/// Receives a report; `None` is the end: the other side is dead, or has exec'd.
+///
+/// # Errors
+/// As recvmsg(2).
+pub fn receive(from: impl AsFd) -> Result<Option<(Report, Option<OwnedFd>)>, Errno> {
+    let mut bytes = [0; 8];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = loop {
+        match rustix::net::recvmsg(
+            &from,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
+            Err(Errno::INTR) => {}
+            // The child was killed with bytes of ours unread: as dead as after an orderly close.
+            Err(Errno::CONNRESET) => return Ok(None),
+            other => break other?,
+        }
+    };
+    if message.bytes == 0 {
+        return Ok(None);
+    }
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    let word = |at: usize| <[u8; 4]>::try_from(&bytes[at..at + 4]).expect("four bytes");
+    let report = Report {
+        step: u32::from_ne_bytes(word(0)),
+        errno: i32::from_ne_bytes(word(4)),
+    };
+    Ok(Some((report, fd)))
+}
+
+/// Opens a gate.
+///
+/// # Errors
+/// `PIPE` when the other side is gone.
+pub fn go(to: impl AsFd) -> Result<(), Errno> {
+    send_with(to, b"!", None)
+}
+
+/// Waits at a gate; `false` when the other side is gone and the gate will never open.
+///
+/// # Errors
+/// As recv(2).
+pub fn await_go(from: impl AsFd) -> Result<bool, Errno> {
+    let mut byte = [0; 1];
+    loop {
+        match rustix::net::recv(&from, &mut byte[..], RecvFlags::empty()) {
+            Err(Errno::INTR) => {}
+            Err(Errno::CONNRESET) => return Ok(false),
+            other => return other.map(|(count, _)| count == 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_arrive_with_their_descriptor_and_the_end_is_seen() {
+        let (a, b) = pair().unwrap();
+        let sent = Report { step: 3, errno: 17 };
+        report(&a, sent, Some(std::io::stdin().as_fd())).unwrap();
+        let (got, fd) = receive(&b).unwrap().unwrap();
+        assert_eq!(got, sent);
+        assert!(fd.is_some());
+        go(&b).unwrap();
+        assert!(await_go(&a).unwrap());
+        drop(b);
+        assert!(!await_go(&a).unwrap());
+        assert_eq!(report(&a, sent, None), Err(Errno::PIPE));
+    }
+}

@@ -1,0 +1,411 @@
+//! Processes: clone, exec, pidfds, signals, and what `/proc` says of a process.
+
+use std::ffi::{CString, c_char};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+/// clone3's CLONE_INTO_CGROUP (linux/sched.h); libc's constant is an `int`, into which it does not fit.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Which side of a clone this is.
+pub enum Cloned {
+    /// The child's process id, as the caller sees it, and a descriptor of it.
+    Parent {
+        /// Process id in the caller's pid namespace.
+        pid: i32,
+        /// Becomes readable when the child is dead (pidfd_open(2)).
+        pidfd: OwnedFd,
+    },
+    /// The child itself.
+    Child,
+}
+
+/// Clones the calling process into new namespaces (clone3(2)): `flags` are CLONE_NEW*, and CLONE_PARENT to give the child
+/// to the caller's parent; `cgroup` is a v2 cgroup directory that the child is born in.
+///
+/// # Errors
+/// As clone3(2).
+pub fn clone(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno> {
+    let mut pidfd: RawFd = -1;
+    let flags = u64::from(flags as u32)
+        | libc::CLONE_PIDFD as u64
+        | cgroup.map_or(0, |_| CLONE_INTO_CGROUP);
+    // CLONE_PARENT takes the exit signal from the caller and wants 0 here (clone(2)).
+    let exit_signal = if flags & libc::CLONE_PARENT as u64 != 0 {
+        0
+    } else {
+        libc::SIGCHLD as u64
+    };
+    // SAFETY: clone_args is plain integers, for which zero is "not used" (clone3(2)).
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags;
+    args.pidfd = (&raw mut pidfd).addr() as u64;
+    args.exit_signal = exit_signal;
+    args.cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
+    // SAFETY: without CLONE_VM and with no stack given this is fork(2): the child runs on a copy of the caller's memory and
+    // stack. `args` outlives the call and has the size that is passed; the kernel writes only `pidfd`. The caller has one
+    // thread (netlink's setns thread is joined before), so no lock of the allocator can be held in the copy.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const args,
+            std::mem::size_of::<libc::clone_args>(),
+        )
+    };
+    match pid {
+        -1 => Err(last_errno()),
+        0 => Ok(Cloned::Child),
+        pid => {
+            // SAFETY: on success the kernel put a new descriptor here, which nobody else owns (CLONE_PIDFD).
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent {
+                pid: i32::try_from(pid).expect("a pid is an int"),
+                pidfd,
+            })
+        }
+    }
+}
+
+/// The calling thread's errno.
+pub fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
+
+/// Ends the process at once, without destructors or exit handlers: the child of a clone must run none of its parent's.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) takes any integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Arguments and environment in the form that execve(2) wants, made before they are needed.
+pub struct ExecImage {
+    strings: Vec<CString>,
+    argv: Vec<*const c_char>,
+    envp: Vec<*const c_char>,
+}
+
+impl ExecImage {
+    /// Prepares `args` and `env`.
+    ///
+    /// # Errors
+    /// `EINVAL` when one has a NUL byte.
+    pub fn new(args: &[String], env: &[String]) -> Result<Self, Errno> {
+        let strings = args
+            .iter()
+            .chain(env)
+            .map(|s| CString::new(s.as_str()).map_err(|_| Errno::INVAL))
+            .collect::<Result<Vec<_>, _>>()?;
+        let pointers = |part: &[CString]| {
+            part.iter()
+                .map(|s| s.as_ptr())
+                .chain([std::ptr::null()])
+                .collect()
+        };
+        Ok(ExecImage {
+            argv: pointers(&strings[..args.len()]),
+            envp: pointers(&strings[args.len()..]),
+            strings,
+        })
+    }
+
+    /// The program's name: the first argument.
+    pub fn program(&self) -> &CString {
+        &self.strings[0]
+    }
+
+    /// Becomes the program at `path` (execve(2)). Returns only when that failed.
+    pub fn exec(&self, path: &CString) -> Errno {
+        // SAFETY: all pointers come from `strings`, which `self` keeps alive and unmoved; both arrays end in null.
+        unsafe { libc::execve(path.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
+        last_errno()
+    }
+}
+
+/// A process that cannot be confused with a later one of the same number: its id and when it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Its number in the pid namespace of whoever wrote this down.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot (field 22 of `/proc/PID/stat`, proc_pid_stat(5)).
+    pub start: u64,
+}
+
+impl ProcessId {
+    /// The calling process.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn own() -> io::Result<Self> {
+        Self::of(std::process::id().cast_signed())
+    }
+
+    /// The process that has this number now.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, and when `/proc` cannot be read.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        let (start, _) = stat(pid)?;
+        Ok(ProcessId { pid, start })
+    }
+
+    /// Whether it still runs; a zombie does not.
+    pub fn is_alive(self) -> bool {
+        matches!(stat(self.pid), Ok((start, state)) if start == self.start && !matches!(state, b'Z' | b'X'))
+    }
+
+    /// A descriptor of it, unless it is gone.
+    pub fn open(self) -> Option<OwnedFd> {
+        let pid = rustix::process::Pid::from_raw(self.pid)?;
+        let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+        // Looked at only after it was opened: from here on the descriptor is of the process that was looked at.
+        self.is_alive().then_some(fd)
+    }
+}
+
+/// Start time and state letter from `/proc/PID/stat`. The command's name may contain anything, so the fields are counted
+/// from the last parenthesis.
+fn stat(pid: i32) -> io::Result<(u64, u8)> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    let bad = || io::Error::from(io::ErrorKind::InvalidData);
+    let after = text.iter().rposition(|b| *b == b')').ok_or_else(bad)? + 2;
+    let mut fields = text
+        .get(after..)
+        .ok_or_else(bad)?
+        .split(|b| *b == b' ');
+    let state = *fields.next().and_then(<[u8]>::first).ok_or_else(bad)?;
+    let start = fields
+        .nth(18)
+        .and_then(|field| std::str::from_utf8(field).ok()?.parse().ok())
+        .ok_or_else(bad)?;
+    Ok((start, state))
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By exit, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Ended {
+    /// The exit code that a shell would show: the code, or 128 + the signal's number.
+    pub fn shell_code(self) -> u8 {
+        let code = match self {
+            Ended::Code(code) => code,
+            Ended::Signal(signal) => 128 + signal,
+        };
+        u8::try_from(code & 0xff).expect("eight bits")
+    }
+}
+
+/// The number of the process behind a pidfd, from `/proc/self/fdinfo` (pidfd_open(2)).
+///
+/// # Errors
+/// `SRCH` when it is dead and reaped, or in no pid namespace that is seen from here.
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(path).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+        .filter(|pid| *pid > 0)
+        .ok_or(Errno::SRCH)
+}
+
+/// Waits until a child is dead and reaps it (waitid(2) with P_PIDFD).
+///
+/// # Errors
+/// `CHILD` when it is not the caller's child, or was reaped before.
+pub fn wait(pidfd: BorrowedFd<'_>) -> Result<Ended, Errno> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    loop {
+        match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => {
+                return Ok(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => Ended::Code(code),
+                    (None, Some(signal)) => Ended::Signal(signal),
+                    (None, None) => Ended::Code(0),
+                });
+            }
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Waits until a process, child or not, is dead, for at most this many milliseconds.
+///
+/// # Errors
+/// As poll(2).
+pub fn wait_dead(pidfd: BorrowedFd<'_>, milliseconds: i64) -> Result<bool, Errno> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let limit = Timespec {
+        tv_sec: milliseconds / 1000,
+        tv_nsec: milliseconds % 1000 * 1_000_000,
+    };
+    loop {
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)) {
+            Err(Errno::INTR) => {}
+            other => return other.map(|n| n > 0),
+        }
+    }
+}
+
+/// Sends a signal by its number (pidfd_send_signal(2)).
+///
+/// # Errors
+/// `SRCH` when the process is dead.
+pub fn signal(pidfd: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
+    // SAFETY: takes a descriptor that is open for the call, a number that the kernel checks, no siginfo, no flags.
+    match unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// Blocks all signals that can be blocked, and returns what was blocked before.
+///
+/// # Errors
+/// None that the kernel documents for these arguments.
+pub fn block_signals() -> nix::Result<SigSet> {
+    let mut before = SigSet::empty();
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    Ok(before)
+}
+
+/// Sets which signals are blocked.
+///
+/// # Errors
+/// None that the kernel documents for these arguments.
+pub fn set_signal_mask(mask: &SigSet) -> nix::Result<()> {
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None)
+}
+
+/// Gives SIGPIPE its default effect, or ignores it. Rust's start-up ignores it, and both exec and clone would pass that on.
+///
+/// # Errors
+/// None that the kernel documents for these arguments.
+pub fn set_sigpipe(handler: SigHandler) -> nix::Result<()> {
+    // SAFETY: neither SIG_DFL nor SIG_IGN is a function that could run in a signal's context.
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, handler) }.map(drop)
+}
+
+/// Marks every descriptor from `first` on as closed by exec (close_range(2)).
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// Closes every descriptor from `first` on (close_range(2)). Only for a process that will not use any of them again.
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_from(first: u32) -> Result<(), Errno> {
+    close_range(first, 0)
+}
+
+fn close_range(first: u32, flags: u32) -> Result<(), Errno> {
+    // SAFETY: takes three integers. Callers of the closing form own the whole process and exit or exec next, so no `OwnedFd`
+    // in it closes a number that somebody else has got meanwhile.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// Joins every namespace that `flags` (CLONE_NEW*) names of the process behind a pidfd, at once (setns(2), Linux 5.8).
+///
+/// # Errors
+/// As setns(2).
+pub fn join_all(pidfd: BorrowedFd<'_>, flags: i32) -> Result<(), Errno> {
+    // SAFETY: takes a descriptor that is open for the call and an integer.
+    match unsafe { libc::setns(pidfd.as_raw_fd(), flags) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// Joins the namespace behind a descriptor; `kind` (CLONE_NEW*) is what it must be.
+///
+/// # Errors
+/// As setns(2).
+pub fn join(namespace: impl AsFd, kind: i32) -> Result<(), Errno> {
+    join_all(namespace.as_fd(), kind)
+}
+
+/// Leaves namespaces for new ones (unshare(2)).
+///
+/// # Errors
+/// As unshare(2).
+pub fn unshare(flags: i32) -> Result<(), Errno> {
+    // SAFETY: takes an integer; the process has one thread, and flags are only CLONE_NEW*.
+    match unsafe { libc::unshare(flags) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// Sends the calling process this signal when the thread that made it ends (PR_SET_PDEATHSIG(2const)). Cleared by exec of a
+/// program that gains privileges, and by a change of user.
+///
+/// # Errors
+/// None for a valid signal.
+pub fn die_with_parent() -> Result<(), Errno> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+}
+
+/// Makes `/proc/PID` of the calling process root's, and forbids others to trace it (PR_SET_DUMPABLE(2const)), until exec.
+///
+/// # Errors
+/// None for this value.
+pub fn set_undumpable() -> Result<(), Errno> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_itself_and_not_a_later_one() {
+        let own = ProcessId::own().unwrap();
+        assert!(own.is_alive());
+        assert!(own.open().is_some());
+        let other = ProcessId { start: own.start + 1, ..own };
+        assert!(!other.is_alive());
+        assert!(other.open().is_none());
+    }
+
+    #[test]
+    fn a_child_says_how_it_ended() {
+        let Cloned::Parent { pidfd, .. } = clone(0, None).unwrap() else {
+            exit_now(7)
+        };
+        assert_eq!(wait(pidfd.as_fd()).unwrap(), Ended::Code(7));
+        let Cloned::Parent { pidfd, .. } = clone(0, None).unwrap() else {
+            loop {
+                nix::unistd::pause();
+            }
+        };
+        assert!(!wait_dead(pidfd.as_fd(), 0).unwrap());
+        signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
+        let ended = wait(pidfd.as_fd()).unwrap();
+        assert_eq!(ended, Ended::Signal(9));
+        assert_eq!(ended.shell_code(), 137);
+    }
+}
