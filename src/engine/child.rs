@@ -31,7 +31,7 @@ pub struct Child<'a> {
     pub start: Option<OwnedFd>,
     /// Which signals were blocked in the process that asked for the container: the workload gets that back.
     pub signal_mask: SigSet,
-    /// Whether the standard streams are kept as they are for hooks and exec: always, but `Hold` lets go of them.
+    /// What its hooks are told.
     pub state: OciState,
 }
 
@@ -173,7 +173,8 @@ impl Child<'_> {
                     self.channel = connection;
                     // Who connects and goes away without a word has not started the container.
                     if channel::await_go(&self.channel)? {
-                        return Ok(());
+                        // Told from the silence that a second `start` hears, whose connection nobody accepts.
+                        return self.report(index, 0, None).map_err(|_| Stop::Alone);
                     }
                 }
                 Err(Errno::INTR) => {}

@@ -38,7 +38,9 @@ pub struct Engine {
 pub struct Up {
     /// Its state, as it is on disk.
     pub state: State,
-    /// Its first process.
+    /// The process that was started: its number here.
+    pub pid: i32,
+    /// And a descriptor of it.
     pub pidfd: OwnedFd,
     /// The master of its terminal, when its steps open one.
     pub console: Option<OwnedFd>,
@@ -57,13 +59,55 @@ struct Held<'a> {
     waits_at: Option<Gate>,
 }
 
-struct HeldProcess {
-    pidfd: OwnedFd,
-    channel: OwnedFd,
-    console: Option<OwnedFd>,
-    pid: i32,
+/// A process that performs a node's steps.
+pub(super) struct HeldProcess {
+    pub(super) pidfd: OwnedFd,
+    pub(super) channel: OwnedFd,
+    /// The master of its terminal, once it has opened one.
+    pub(super) console: Option<OwnedFd>,
+    pub(super) pid: i32,
     /// The namespace, and a socket in it, once something has asked for them.
     network: Option<(OwnedFd, Netlink)>,
+}
+
+impl HeldProcess {
+    pub(super) fn new(pid: i32, pidfd: OwnedFd, channel: OwnedFd) -> Self {
+        HeldProcess {
+            pidfd,
+            channel,
+            console: None,
+            pid,
+            network: None,
+        }
+    }
+
+    /// The next step that the process reports as reached; none when the channel has ended. Keeps a terminal's master.
+    pub(super) fn next_report<'n>(
+        &mut self,
+        node: &'n Node,
+    ) -> Result<Option<&'n Step>, EngineError> {
+        let received = channel::receive(&self.channel)
+            .map_err(|errno| EngineError::of_deed(&node.name, "hear from its process", errno))?;
+        let Some((report, fd)) = received else {
+            return Ok(None);
+        };
+        let step = &node.steps[report.step as usize];
+        if report.errno != 0 {
+            let errno = Errno::from_raw_os_error(report.errno);
+            return Err(EngineError::of_step(&node.name, step, errno));
+        }
+        if fd.is_some() {
+            self.console = fd;
+        }
+        Ok(Some(step))
+    }
+
+    /// Ends the process, whatever it is doing, and reaps it.
+    pub(super) fn end(&self) {
+        // Either fails only when it is dead already.
+        let _ = process::signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::wait(self.pidfd.as_fd());
+    }
 }
 
 impl Engine {
@@ -229,13 +273,7 @@ impl<'a> Raising<'a> {
                 let state = oci_state(&held.state, Status::Creating, own_outer_pid(node));
                 become_child(held, child_end, self.signal_mask, state)
             }
-            Birth::Parent { pid, pidfd } => HeldProcess {
-                pidfd,
-                channel: parent_end,
-                console: None,
-                pid,
-                network: None,
-            },
+            Birth::Parent { pid, pidfd } => HeldProcess::new(pid, pidfd, parent_end),
         };
         let held = &mut self.held[index];
         held.start = None;
@@ -381,40 +419,24 @@ impl<'a> Raising<'a> {
         Ok(())
     }
 
-    /// The next step that the child reports as reached; none when the channel has ended. Keeps a terminal's master.
+    /// The next step that the child reports as reached; none when the channel has ended.
     fn next_report(&mut self, index: usize) -> Result<Option<&'a Step>, EngineError> {
         let held = &mut self.held[index];
-        let node = held.node;
         let process = held.process.as_mut().expect("reports come after the clone");
-        let received = channel::receive(&process.channel)
-            .map_err(|errno| EngineError::of_deed(&node.name, "hear from its process", errno))?;
-        let Some((report, fd)) = received else {
-            return Ok(None);
-        };
-        let step = &node.steps[report.step as usize];
-        if report.errno != 0 {
-            let errno = Errno::from_raw_os_error(report.errno);
-            return Err(EngineError::of_step(&node.name, step, errno));
-        }
-        if fd.is_some() {
-            process.console = fd;
-        }
-        if let Step::Gate(gate) = step {
+        let step = process.next_report(held.node)?;
+        if let Some(Step::Gate(gate)) = step {
             held.waits_at = Some(*gate);
         }
-        Ok(Some(step))
+        Ok(step)
     }
 
     /// Ends what was started and undoes what was journalled. The error that led here is the one to tell; what cannot be
     /// undone now stays in the journal, for `gc`.
     fn undo(self) {
         for held in self.held.into_iter().rev() {
-            if let Some(process) = &held.process {
-                // Either may fail only because it is dead already.
-                let _ = process::signal(process.pidfd.as_fd(), libc::SIGKILL);
-                let _ = process::wait(process.pidfd.as_fd());
+            if let Some(process) = held.process {
+                process.end();
             }
-            drop(held.process);
             let _ = undo::undo(self.engine, &held.state);
         }
     }
@@ -427,6 +449,7 @@ impl<'a> Raising<'a> {
                 let process = held.process.expect("every node is cloned");
                 Up {
                     state: held.state,
+                    pid: process.pid,
                     pidfd: process.pidfd,
                     console: process.console,
                     signal_mask,
@@ -437,7 +460,7 @@ impl<'a> Raising<'a> {
 }
 
 /// Which side of the birth this is.
-enum Birth {
+pub(super) enum Birth {
     Parent { pid: i32, pidfd: OwnedFd },
     Child,
 }
@@ -471,7 +494,7 @@ fn clone_into_namespaces(
 }
 
 /// Clones a child into the namespaces behind these descriptors, and into new ones.
-fn clone_joined(
+pub(super) fn clone_joined(
     joins: &[(std::os::fd::BorrowedFd<'_>, i32)],
     flags: i32,
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,

@@ -5,6 +5,7 @@
 //! not free by itself when the process dies is written down before it is made, and **undone** from there.
 
 pub mod child;
+pub mod enter;
 pub mod error;
 pub mod fault;
 pub mod hold;

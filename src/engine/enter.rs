@@ -1,0 +1,159 @@
+//! Starting what is held, and starting more beside it: `start` and `exec`.
+
+use std::fs;
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+
+use super::child::Child;
+use super::error::EngineError;
+use super::hold::{Birth, Engine, HeldProcess, Up, clone_joined, connect, oci_state};
+use super::hook;
+use super::state::{State, Status, remove_file};
+use crate::plan::topology::{NamespaceKind, Node};
+use crate::sys::channel;
+use crate::sys::process;
+
+impl Engine {
+    /// Opens the start gate of a created container and waits until its workload runs; then runs its poststart hooks.
+    ///
+    /// # Errors
+    /// [`EngineError::WrongStatus`] when it is not created; the step that failed on the way to the workload.
+    pub fn start(&self, state: &State) -> Result<(), EngineError> {
+        let wrong = || EngineError::WrongStatus {
+            container: state.id.clone(),
+            verb: "start",
+            status: self.root.status(state),
+        };
+        let failed = |errno| EngineError::of_deed(&state.id, "start", errno);
+        let socket = self.root.start_socket(&state.id);
+        let connection = match connect(&socket) {
+            Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(wrong()),
+            other => other.map_err(failed)?,
+        };
+        channel::go(&connection).map_err(|_| wrong())?;
+        // The first report says that this `start`, and no other, has opened the gate.
+        match channel::receive(&connection).map_err(failed)? {
+            Some((report, _)) if report.errno == 0 => {}
+            _ => return Err(wrong()),
+        }
+        remove_file(&socket).map_err(failed)?;
+        while let Some((report, _)) = channel::receive(&connection).map_err(failed)? {
+            let errno = Errno::from_raw_os_error(report.errno);
+            let step = state.release.iter().find(|step| step.index == report.step);
+            return Err(match step {
+                Some(step) => match &step.program {
+                    Some(program) => EngineError::Exec {
+                        container: state.id.clone(),
+                        program: program.clone(),
+                        errno,
+                    },
+                    None => EngineError::of_deed(&state.id, step.what.clone(), errno),
+                },
+                None => failed(errno),
+            });
+        }
+        self.poststart(state)
+    }
+
+    /// Runs the hooks that come after the start of the workload.
+    ///
+    /// # Errors
+    /// The first hook that fails (runtime-spec runtime.md, Lifecycle 9).
+    pub fn poststart(&self, state: &State) -> Result<(), EngineError> {
+        let pid = state.process.map_or(0, |process| process.pid);
+        let told = oci_state(state, Status::Running, pid);
+        state.poststart.iter().try_for_each(|hook| {
+            hook::run("poststart", hook, &told).map_err(|hook| EngineError::Hook {
+                container: state.id.clone(),
+                hook,
+            })
+        })
+    }
+
+    /// Starts one more process in a running container: it joins every namespace that the container does not share with us,
+    /// then performs the node's steps.
+    ///
+    /// # Errors
+    /// [`EngineError::NotRunning`]; the step that failed.
+    pub fn enter(&self, state: &State, node: &Node) -> Result<Up, EngineError> {
+        let failed = |deed: &'static str| move |errno| EngineError::of_deed(&node.name, deed, errno);
+        let not_running = || EngineError::NotRunning(state.id.clone());
+        let first = state.process.ok_or_else(not_running)?;
+        let target = first.open().ok_or_else(not_running)?;
+        let flags = foreign_namespaces(first.pid).map_err(failed("look at its namespaces"))?;
+        let entrances = state
+            .cgroup
+            .as_ref()
+            .map(|location| location.open_existing())
+            .transpose()
+            .map_err(|cause| EngineError::Cgroup {
+                container: state.id.clone(),
+                cause,
+            })?;
+        let signal_mask = process::block_signals().expect("sigprocmask takes any set");
+        let born = channel::pair().and_then(|(ours, theirs)| {
+            let v2 = entrances.as_ref().and_then(|entrances| entrances.v2_dir());
+            match clone_joined(&[(target.as_fd(), flags)], 0, v2)? {
+                Birth::Parent { pid, pidfd } => Ok(HeldProcess::new(pid, pidfd, ours)),
+                Birth::Child => {
+                    drop(ours);
+                    Child {
+                        node,
+                        channel: theirs,
+                        entrances,
+                        start: None,
+                        signal_mask,
+                        state: oci_state(state, Status::Running, first.pid),
+                    }
+                    .run()
+                }
+            }
+        });
+        let up = born.map_err(failed("join its namespaces")).and_then(|mut process| {
+            loop {
+                match process.next_report(node) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Ok(process),
+                    Err(error) => {
+                        process.end();
+                        return Err(error);
+                    }
+                }
+            }
+        });
+        match up {
+            Ok(process) => Ok(Up {
+                state: state.clone(),
+                pid: process.pid,
+                pidfd: process.pidfd,
+                console: process.console,
+                signal_mask,
+            }),
+            Err(error) => {
+                process::set_signal_mask(&signal_mask).expect("sigprocmask takes any set");
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The kinds of namespace, as CLONE_NEW* flags, in which a process is elsewhere than we are. Joining one's own user namespace
+/// is refused (setns(2)), so only what differs is joined.
+fn foreign_namespaces(pid: i32) -> Result<i32, Errno> {
+    let identity = |whose: &str, kind: NamespaceKind| {
+        fs::read_link(format!("/proc/{whose}/ns/{}", kind.proc_name()))
+            .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+    };
+    let theirs = pid.to_string();
+    let mut flags = 0;
+    for kind in NamespaceKind::ALL {
+        match identity(&theirs, kind) {
+            Ok(link) if link != identity("self", kind)? => flags |= kind.clone_flag(),
+            // A kernel without this kind of namespace.
+            Err(Errno::NOENT) | Ok(_) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(flags)
+}
