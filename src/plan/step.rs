@@ -53,8 +53,14 @@ pub enum Step {
     Hook(HookKind, Hook),
     /// Make the prepared root the root of the mount namespace, and let go of the old one.
     PivotRoot,
+    /// Move the prepared root over the old one instead, and change to it (chroot(2)): pivot_root cannot leave a root that is
+    /// an initramfs (runc's `--no-pivot`).
+    MoveRoot,
     /// Make the root mount itself read-only.
     ReadonlyRoot,
+    /// Make the mount at this path read-only, now that everything below it is made: a read-only tmpfs such as `/dev` takes
+    /// its mount points, nodes and links first.
+    ReadonlyMount(PathBuf),
     /// Set how the finished root passes on mounts.
     FinalPropagation(Propagation),
     /// Hide a path: nothing can be read there any more.
@@ -400,7 +406,9 @@ impl fmt::Display for Step {
             Step::Console { .. } => f.write_str("open the terminal"),
             Step::Hook(kind, hook) => write!(f, "run the {kind} hook {}", hook.path.display()),
             Step::PivotRoot => f.write_str("change to the root"),
+            Step::MoveRoot => f.write_str("move to the root"),
             Step::ReadonlyRoot => f.write_str("make the root read-only"),
+            Step::ReadonlyMount(path) => write!(f, "make the mount {} read-only", path.display()),
             Step::FinalPropagation(p) => write!(f, "make the root's mounts {}", p.kind),
             Step::Mask(path) => write!(f, "mask {}", path.display()),
             Step::Readonly(path) => write!(f, "make {} read-only", path.display()),

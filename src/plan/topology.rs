@@ -72,7 +72,17 @@ pub enum Origin {
 /// The kinds of namespace (namespaces(7)), in the order in which they are joined: user first, because it gives the rights
 /// to join the others; mount last, because joining it changes what paths mean.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum NamespaceKind {
@@ -348,7 +358,9 @@ impl Topology {
                 of(index, node, steps);
             }
         };
-        each(&mut steps, &|node, _, steps| steps.push(HostStep::Claim { node }));
+        each(&mut steps, &|node, _, steps| {
+            steps.push(HostStep::Claim { node })
+        });
         each(&mut steps, &|node, n, steps| {
             if n.cgroup.is_some() {
                 steps.push(HostStep::Cgroup { node });
@@ -357,7 +369,10 @@ impl Topology {
             steps.push(HostStep::Record { node });
             if n.has_gate(Gate::Maps) {
                 steps.push(HostStep::Map { node });
-                steps.push(HostStep::Open { node, gate: Gate::Maps });
+                steps.push(HostStep::Open {
+                    node,
+                    gate: Gate::Maps,
+                });
             }
         });
         each(&mut steps, &|node, n, steps| {
@@ -372,13 +387,19 @@ impl Topology {
         each(&mut steps, &|node, n, steps| {
             if n.has_gate(Gate::Hooks) {
                 steps.push(HostStep::Hooks { node });
-                steps.push(HostStep::Open { node, gate: Gate::Hooks });
+                steps.push(HostStep::Open {
+                    node,
+                    gate: Gate::Hooks,
+                });
             }
         });
         // The last node first: when the first, whose command is awaited, is released, all others are up.
         for (node, n) in self.nodes.iter().enumerate().rev() {
             if n.has_gate(Gate::Wired) {
-                steps.push(HostStep::Open { node, gate: Gate::Wired });
+                steps.push(HostStep::Open {
+                    node,
+                    gate: Gate::Wired,
+                });
             }
             steps.push(if n.has_gate(Gate::Start) {
                 HostStep::AwaitStart { node }

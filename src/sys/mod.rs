@@ -2,4 +2,7 @@
 
 pub mod channel;
 pub mod credentials;
+pub mod mount;
+pub mod path;
+pub mod pty;
 pub mod process;
