@@ -1385,6 +1385,13 @@ mod tests {
         );
     }
 
+    /// A directory that goes with the mount namespace, for a process that loses sight of the host's files.
+    fn scratch() -> PathBuf {
+        let mut rootfs = rooted(Root::Host);
+        perform(&mut rootfs, &[filesystem("tmpfs", "/mnt", &[], 0)]);
+        "/mnt".into()
+    }
+
     #[test]
     fn console_is_the_containers_own() {
         prepared_by(&["unshare", "-m", "setsid", "-w"], "console_in_a_session");
@@ -1393,22 +1400,26 @@ mod tests {
     #[test]
     #[ignore = "run by console_is_the_containers_own"]
     fn console_in_a_session() {
-        let at = tempfile::tempdir_in("/dev/shm").unwrap();
-        let mut rootfs = rooted(directory(&at.path().join("root")));
+        let at = scratch();
+        let mut rootfs = rooted(directory(&at.join("root")));
         perform(&mut rootfs, &template()[..6]);
-        let outside = at.path().join("outside");
-        symlink(&outside, at.path().join("root/dev/console")).unwrap();
+        symlink(at.join("outside"), at.join("root/dev/console")).unwrap();
         assert_eq!(rootfs.console(None).unwrap_err(), Errno::LOOP);
-        fs::remove_file(at.path().join("root/dev/console")).unwrap();
+        fs::remove_file(at.join("root/dev/console")).unwrap();
+        let reports_to = rustix::io::dup(rustix::stdio::stdout()).unwrap();
         let master = rootfs.console(Some((132, 43))).unwrap();
         assert_eq!(pty::size(master.as_fd()), Ok((132, 43)));
         perform(&mut rootfs, &template()[6..]);
-        assert!(rustix::termios::isatty(rustix::stdio::stdin()));
-        assert_eq!(pty::size(rustix::stdio::stdout()), Ok((132, 43)));
+        let seen = pty::size(rustix::stdio::stdin());
         fs::write("/dev/tty", "to the terminal\n").unwrap();
         fs::write("/dev/console", "to the console\n").unwrap();
         let mut heard = [0; 64];
         let count = rustix::io::read(&master, &mut heard).unwrap();
+        // Its last descriptor closed, a master hangs up on the session, which this process leads.
+        std::mem::forget(master);
+        rustix::stdio::dup2_stdout(&reports_to).unwrap();
+        rustix::stdio::dup2_stderr(&reports_to).unwrap();
+        assert_eq!(seen, Ok((132, 43)));
         assert_eq!(&heard[..count], b"to the terminal\nto the console\n");
     }
 
@@ -1420,8 +1431,7 @@ mod tests {
     #[test]
     #[ignore = "run by works_in_a_user_namespace"]
     fn in_a_user_namespace() {
-        let at = tempfile::tempdir_in("/dev/shm").unwrap();
-        let lower = at.path().join("lower");
+        let lower = scratch().join("lower");
         fs::create_dir_all(lower.join("old/deeper")).unwrap();
         let mut rootfs = rooted(Root::Overlay(lower.clone()));
         // Hides the lower directory, for which overlay needs attributes that it may write.
