@@ -1,1 +1,8 @@
-fn main() {}
+//! The integration tests: the real program on the real kernel, each test on a disposable host of its own (`host.rs`).
+
+mod clean;
+mod host;
+
+fn main() -> std::process::ExitCode {
+    host::main([clean::tests()].concat())
+}
