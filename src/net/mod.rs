@@ -1,0 +1,4 @@
+//! Wires between network namespaces: plans become netlink requests here.
+
+pub mod netlink;
+pub mod wire;

@@ -1,0 +1,765 @@
+//! Wires: one veth pair (veth(4)) between two network namespaces, with all that belongs to its ends; and what there is to
+//! know of the links of a namespace.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
+use netlink_packet_route::link::{
+    InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use serde::Serialize;
+
+use super::netlink::{Netlink, Refused, Request};
+use crate::plan::name::{IfAddr, LinkName, Mac};
+use crate::plan::topology::{End, EndAddr, Route, Wire};
+
+/// A network namespace to work in: the host's, or a container's.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    /// A socket in it.
+    pub netlink: &'a Netlink,
+    /// The namespace; without, it is the one that tincan runs in.
+    pub netns: Option<BorrowedFd<'a>>,
+}
+
+/// A wire that could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{action}: {cause}")]
+pub struct Failed {
+    /// At which of the wire's ends.
+    pub end: usize,
+    /// What was being done: "create the interface eth0", "add the address 172.16.0.1/16 to eth0".
+    pub action: String,
+    /// Why not.
+    pub cause: Refused,
+}
+
+/// Makes a wire: creates both ends where they belong, raises, addresses and routes them. `sites` are the namespaces of its
+/// ends, in their order. A wire that cannot be made whole is deleted again.
+pub fn make(wire: &Wire, sites: [Site; 2]) -> Result<(), Failed> {
+    let indices = create(wire, sites)?;
+    let furnished = (0..2)
+        .rev()
+        .try_for_each(|end| furnish(wire, end, sites[end].netlink, indices[end]));
+    if furnished.is_err() {
+        // The first error is the one to tell; the peer goes with the link.
+        let mut link = LinkMessage::default();
+        link.header.index = indices[0];
+        let _ = sites[0]
+            .netlink
+            .request(Request::new(RouteNetlinkMessage::DelLink(link), 0));
+    }
+    furnished
+}
+
+/// Creates both ends with one message, sent in the namespace of the first, and returns their interface indices.
+///
+/// Neither end is ever moved or renamed, since a move waits for RCU grace periods (31–36 ms, `dev_change_net_namespace` in
+/// net/core/dev.c). Name, link-layer address and MTU are taken for both ends at creation (`rtnl_create_link`, net/core/rtnetlink.c);
+/// IFF_UP is for the first end alone (`rtnl_configure_link`: for the peer, veth.c calls it without flags), and an alias for
+/// neither.
+fn create(wire: &Wire, [site, peer_site]: [Site; 2]) -> Result<[u32; 2], Failed> {
+    let [end, peer] = &wire.ends;
+    let peer_place = match peer_site.netns {
+        Some(netns) => LinkAttribute::NetNsFd(netns.as_raw_fd()),
+        None => LinkAttribute::NetNsPid(std::process::id()),
+    };
+    let peer_link = with_looks(LinkMessageBuilder::<LinkUnspec>::new(), peer)
+        .append_extra_attribute(peer_place)
+        .build();
+    let link = with_looks(
+        LinkMessageBuilder::<LinkVeth>::new_with_info_kind(
+            netlink_packet_route::link::InfoKind::Veth,
+        ),
+        end,
+    )
+    .up()
+    .set_info_data(InfoData::Veth(InfoVeth::Peer(peer_link)))
+    .build();
+    // The kernel echoes the new link, with its own and its peer's index (NLM_F_ECHO, honoured here since Linux 6.2).
+    let request = Request::new(
+        RouteNetlinkMessage::NewLink(link),
+        NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO,
+    );
+    let echoed = site.netlink.request(request).map_err(|cause| {
+        // The kernel does not say which of the two names is taken.
+        let first_is_taken =
+            cause.errno == Errno::EEXIST && link_by_name(site.netlink, &end.name).is_ok();
+        let at = usize::from(cause.errno == Errno::EEXIST && !first_is_taken);
+        Failed {
+            end: at,
+            action: format!("create the interface {}", wire.ends[at].name),
+            cause,
+        }
+    })?;
+    let indices = echoed.iter().find_map(|message| match message {
+        RouteNetlinkMessage::NewLink(link) => {
+            let peer = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Link(index) => Some(*index),
+                _ => None,
+            });
+            Some([link.header.index, peer?])
+        }
+        _ => None,
+    });
+    match indices {
+        Some(indices) => Ok(indices),
+        None => {
+            let find = |at: usize, site: Site| {
+                link_by_name(site.netlink, &wire.ends[at].name)
+                    .map(|link| link.index)
+                    .map_err(|cause| Failed {
+                        end: at,
+                        action: format!("find the interface {}", wire.ends[at].name),
+                        cause,
+                    })
+            };
+            Ok([find(0, site)?, find(1, peer_site)?])
+        }
+    }
+}
+
+/// What both ends of a veth can be given at creation.
+fn with_looks<T>(link: LinkMessageBuilder<T>, end: &End) -> LinkMessageBuilder<T> {
+    let link = link.name(end.name.as_str());
+    let link = match end.mac {
+        Some(mac) => link.address(mac.0.to_vec()),
+        None => link,
+    };
+    match end.mtu {
+        Some(mtu) => link.mtu(mtu),
+        None => link,
+    }
+}
+
+/// Raises an end, then addresses it, then routes through it: a route needs a link that is up, and an address there for its
+/// next hop to be on the link.
+fn furnish(wire: &Wire, at: usize, netlink: &Netlink, index: u32) -> Result<(), Failed> {
+    let end = &wire.ends[at];
+    let mut actions = Vec::new();
+    let mut requests = Vec::new();
+    // The first end was created up.
+    if at == 1 || end.alias.is_some() {
+        let mut link = LinkUnspec::new_with_index(index);
+        if at == 1 {
+            link = link.up();
+        }
+        if let Some(alias) = &end.alias {
+            link = link.alias(alias);
+        }
+        actions.push(format!("raise the interface {}", end.name));
+        requests.push(Request::new(RouteNetlinkMessage::SetLink(link.build()), 0));
+    }
+    for addr in &end.addrs {
+        actions.push(format!("add the address {} to {}", addr.addr, end.name));
+        requests.push(add_address(index, addr));
+    }
+    for route in &end.routes {
+        actions.push(format!("add the route to {} through {}", route.to, end.name));
+        requests.push(add_route(index, route));
+    }
+    let failed = |action: String, cause| Failed {
+        end: at,
+        action,
+        cause,
+    };
+    let answers = netlink
+        .exchange(requests)
+        .map_err(|cause| failed(format!("set up the interface {}", end.name), cause))?;
+    actions
+        .into_iter()
+        .zip(answers)
+        .try_for_each(|(action, answer)| match answer {
+            Ok(_) => Ok(()),
+            Err(cause) => Err(failed(action, cause)),
+        })
+}
+
+fn add_address(index: u32, addr: &EndAddr) -> Request {
+    Request::new(
+        RouteNetlinkMessage::NewAddress(address(index, addr)),
+        NLM_F_CREATE | NLM_F_EXCL,
+    )
+}
+
+/// IFA_LOCAL is the address, IFA_ADDRESS the far end's where there is a peer and the address again where there is none
+/// (linux/if_addr.h).
+fn address(index: u32, EndAddr { addr, peer, .. }: &EndAddr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.family = family(addr.ip);
+    message.header.prefix_len = addr.prefix;
+    message.header.scope = AddressScope::Universe;
+    if addr.ip.is_ipv6() {
+        // Duplicate address detection (RFC 4862 5.4) would keep the address from use for a second. A wire has two ends and
+        // tincan has given both their addresses, so there is nobody to ask.
+        message.header.flags = AddressHeaderFlags::Nodad;
+    }
+    message.attributes = vec![
+        AddressAttribute::Local(addr.ip),
+        AddressAttribute::Address(peer.unwrap_or(addr.ip)),
+    ];
+    message
+}
+
+fn family(ip: IpAddr) -> AddressFamily {
+    if ip.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    }
+}
+
+/// The route that `ip route add TO [via VIA] dev …` makes: of protocol boot, and with the scope of the link where there is
+/// no next hop (ip-route(8)).
+fn add_route(index: u32, route: &Route) -> Request {
+    let mut builder = RouteMessageBuilder::<IpAddr>::new()
+        .output_interface(index)
+        .protocol(RouteProtocol::Boot);
+    if route.via.is_none() && route.to.ip.is_ipv4() {
+        builder = builder.scope(RouteScope::Link);
+    }
+    let mut message = builder.build();
+    message.header.address_family = family(route.to.ip);
+    message.header.destination_prefix_length = route.to.prefix;
+    if route.to.prefix > 0 {
+        message
+            .attributes
+            .push(RouteAttribute::Destination(route.to.ip.into()));
+    }
+    if let Some(via) = route.via {
+        message.attributes.push(RouteAttribute::Gateway(via.into()));
+    }
+    Request::new(
+        RouteNetlinkMessage::NewRoute(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+    )
+}
+
+/// Deletes a link by name, and with it the far end of its wire.
+///
+/// # Errors
+/// ENODEV where there is none of this name. It takes 15–30 ms, spent in the kernel waiting for RCU grace periods; a namespace
+/// that goes takes its links with it for nothing.
+pub fn delete(netlink: &Netlink, name: &LinkName) -> Result<(), Refused> {
+    let link = LinkUnspec::new_with_name(name.as_str()).build();
+    netlink
+        .request(Request::new(RouteNetlinkMessage::DelLink(link), 0))
+        .map(drop)
+}
+
+/// Raises `lo`: 127.0.0.1/8 and ::1/128 come with it (`inetdev_event` in net/ipv4/devinet.c, `init_loopback` in net/ipv6/addrconf.c).
+pub fn loopback_up(netlink: &Netlink) -> Result<(), Refused> {
+    // It has this index in every network namespace (LOOPBACK_IFINDEX, include/net/flow.h).
+    let link = LinkUnspec::new_with_index(1).up().build();
+    netlink
+        .request(Request::new(RouteNetlinkMessage::SetLink(link), 0))
+        .map(drop)
+}
+
+/// A network interface as the kernel describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its kind: `veth`, `bridge`, …; hardware and `lo` have none.
+    pub kind: Option<String>,
+    /// The index of what it hangs on, in that one's namespace: the far end of a veth.
+    pub peer: Option<u32>,
+    /// By which number this namespace knows the peer's (ip-netns(8), nsid); without, it is this one.
+    pub peer_netnsid: Option<i32>,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// Whether it is up, by the administrator's will (IFF_UP).
+    pub up: bool,
+    /// Its link-layer address, where it has one of six bytes.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its addresses.
+    pub addrs: Vec<LinkAddr>,
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LinkAddr {
+    /// The address and the length of its prefix.
+    pub addr: IfAddr,
+    /// The far end's address, where it is a pair of two.
+    pub peer: Option<IpAddr>,
+}
+
+impl fmt::Display for LinkAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.peer {
+            Some(peer) => write!(f, "{} peer {peer}/{}", self.addr.ip, self.addr.prefix),
+            None => self.addr.fmt(f),
+        }
+    }
+}
+
+/// The interfaces of a namespace with their addresses, in the order of their indices.
+pub fn links(netlink: &Netlink) -> Result<Vec<Link>, Refused> {
+    let mut get_links = LinkMessage::default();
+    get_links
+        .attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let mut links: Vec<Link> = netlink
+        .request(Request::new(
+            RouteNetlinkMessage::GetLink(get_links),
+            NLM_F_DUMP,
+        ))?
+        .into_iter()
+        .filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(read_link(link)),
+            _ => None,
+        })
+        .collect();
+    links.sort_by_key(|link| link.index);
+    let addresses = netlink.request(Request::new(
+        RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+        NLM_F_DUMP,
+    ))?;
+    for message in addresses {
+        if let RouteNetlinkMessage::NewAddress(message) = message
+            && let Ok(at) = links.binary_search_by_key(&message.header.index, |link| link.index)
+        {
+            links[at].addrs.extend(read_address(&message));
+        }
+    }
+    Ok(links)
+}
+
+/// One interface by its name, without its addresses.
+///
+/// # Errors
+/// ENODEV where there is none of this name.
+pub fn link_by_name(netlink: &Netlink, name: &LinkName) -> Result<Link, Refused> {
+    one_link(
+        netlink,
+        LinkUnspec::new_with_name(name.as_str()).build(),
+    )
+}
+
+fn one_link(netlink: &Netlink, which: LinkMessage) -> Result<Link, Refused> {
+    netlink
+        .request(Request::new(RouteNetlinkMessage::GetLink(which), 0))?
+        .into_iter()
+        .find_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(read_link(link)),
+            _ => None,
+        })
+        .ok_or(Refused {
+            errno: Errno::ENODEV,
+            said: None,
+        })
+}
+
+fn read_link(message: LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        kind: None,
+        peer: None,
+        peer_netnsid: None,
+        alias: None,
+        up: message.header.flags.contains(LinkFlags::Up),
+        mac: None,
+        mtu: 0,
+        addrs: Vec::new(),
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::Link(peer) => link.peer = Some(peer),
+            LinkAttribute::LinkNetNsId(id) => link.peer_netnsid = Some(id),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.into_iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+fn read_address(message: &AddressMessage) -> Option<LinkAddr> {
+    let mut local = None;
+    let mut address = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            _ => {}
+        }
+    }
+    // IPv6 leaves IFA_LOCAL out where there is no peer (`inet6_fill_ifaddr`, net/ipv6/addrconf.c).
+    let ip = local.or(address)?;
+    Some(LinkAddr {
+        addr: IfAddr {
+            ip,
+            prefix: message.header.prefix_len,
+        },
+        peer: address.filter(|address| *address != ip),
+    })
+}
+
+/// Who has an address, as seen from a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// The namespace itself: it is an address of this link, or a broadcast address of its prefix.
+    Local(Link),
+    /// Somebody behind this link: there is a route to this one host through it.
+    OnWire(Link),
+}
+
+impl Owner {
+    /// The link that the address is on or behind.
+    pub fn link(&self) -> &Link {
+        match self {
+            Owner::Local(link) | Owner::OnWire(link) => link,
+        }
+    }
+}
+
+/// Who has this address as seen from a namespace, if anybody. It takes one or two requests however many links there are:
+/// the kernel is asked which entry of its routing tables matches (RTM_F_FIB_MATCH, Linux 4.13), not for all of them.
+pub fn owner_of(netlink: &Netlink, ip: IpAddr) -> Result<Option<Owner>, Refused> {
+    let mut question = RouteMessage::default();
+    question.header.address_family = family(ip);
+    question.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
+    question.header.flags = RouteFlags::FibMatch;
+    question
+        .attributes
+        .push(RouteAttribute::Destination(RouteAddress::from(ip)));
+    let bits = question.header.destination_prefix_length;
+    let answer = netlink.request(Request::new(RouteNetlinkMessage::GetRoute(question), 0));
+    let matched = match answer {
+        Ok(messages) => messages,
+        // There is no route there at all, or one that says so.
+        Err(refused)
+            if matches!(
+                refused.errno,
+                Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(refused) => return Err(refused),
+    };
+    let Some((kind, index)) = matched.into_iter().find_map(|message| match message {
+        RouteNetlinkMessage::NewRoute(route)
+            if route.header.destination_prefix_length == bits =>
+        {
+            let index = route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            })?;
+            Some((route.header.kind, index))
+        }
+        _ => None,
+    }) else {
+        return Ok(None);
+    };
+    let link = one_link(netlink, LinkUnspec::new_with_index(index).build())?;
+    Ok(Some(if kind == RouteType::Unicast {
+        Owner::OnWire(link)
+    } else {
+        Owner::Local(link)
+    }))
+}
+
+/// Replaces an address of a link by another.
+///
+/// # Errors
+/// ENODEV without the link, EADDRNOTAVAIL where it has no such address. When the new address is refused, the old one is put
+/// back.
+pub fn readdress(
+    netlink: &Netlink,
+    link: &LinkName,
+    from: &EndAddr,
+    to: &EndAddr,
+) -> Result<(), Refused> {
+    let index = link_by_name(netlink, link)?.index;
+    // The old one goes first: next to it the new one would be secondary, with the same peer, and go with it
+    // (`__inet_del_ifa`, net/ipv4/devinet.c).
+    netlink.request(Request::new(
+        RouteNetlinkMessage::DelAddress(address(index, from)),
+        0,
+    ))?;
+    netlink
+        .request(add_address(index, to))
+        .map(drop)
+        .inspect_err(|_| {
+            let _ = netlink.request(add_address(index, from));
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::plan::topology::Place;
+    use crate::sys::netns;
+
+    /// A new network namespace of the test's own; the thread is in it afterwards.
+    struct Namespace {
+        fd: OwnedFd,
+        netlink: Netlink,
+    }
+
+    impl Namespace {
+        fn new() -> Option<Self> {
+            if let Err(errno) = netns::leave() {
+                eprintln!("skipped: no network namespace can be made here: {errno}");
+                return None;
+            }
+            let netlink = Netlink::open().unwrap();
+            loopback_up(&netlink).unwrap();
+            Some(Namespace {
+                fd: netns::current().unwrap(),
+                netlink,
+            })
+        }
+
+        fn site(&self) -> Site<'_> {
+            Site {
+                netlink: &self.netlink,
+                netns: Some(self.fd.as_fd()),
+            }
+        }
+
+        fn udp(&self, at: &str) -> UdpSocket {
+            netns::enter(self.fd.as_fd()).unwrap();
+            let socket = UdpSocket::bind(at).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_secs(1)))
+                .unwrap();
+            socket
+        }
+
+        fn talks(&self, from: &str, other: &Namespace, to: &str) {
+            let (a, b) = (self.udp(from), other.udp(to));
+            a.send_to(b"hello", b.local_addr().unwrap()).unwrap();
+            let (_, sender) = b.recv_from(&mut [0; 16]).unwrap();
+            assert_eq!(sender, a.local_addr().unwrap());
+        }
+    }
+
+    fn end(name: &str, addrs: &[(&str, Option<&str>)]) -> End {
+        End {
+            at: Place::Host,
+            name: name.parse().unwrap(),
+            mac: None,
+            mtu: None,
+            addrs: addrs
+                .iter()
+                .map(|(addr, peer)| EndAddr {
+                    addr: addr.parse().unwrap(),
+                    peer: peer.map(|peer| peer.parse().unwrap()),
+                    automatic: false,
+                })
+                .collect(),
+            routes: Vec::new(),
+            alias: None,
+        }
+    }
+
+    fn wire(n: u8) -> Wire {
+        let (ours, theirs) = (format!("172.16.0.{n}"), format!("172.16.0.{}", n + 100));
+        let (ours6, theirs6) = (format!("fd00::{n}"), format!("fd00::{}", u16::from(n) + 100));
+        let mut near = end(
+            "eth0",
+            &[(&format!("{ours}/16"), None), (&format!("{ours6}/64"), None)],
+        );
+        near.mtu = Some(1400);
+        near.mac = Some("02:00:00:00:00:01".parse().unwrap());
+        near.routes = vec![
+            Route {
+                to: "0.0.0.0/0".parse().unwrap(),
+                via: Some(theirs.parse().unwrap()),
+            },
+            Route {
+                to: "::/0".parse().unwrap(),
+                via: Some(theirs6.parse().unwrap()),
+            },
+            Route {
+                to: "10.0.0.0/8".parse().unwrap(),
+                via: None,
+            },
+        ];
+        let mut far = end(
+            &format!("veth-ns{n}"),
+            &[
+                (&format!("{theirs}/32"), Some(&ours)),
+                (&format!("{theirs6}/128"), Some(&ours6)),
+            ],
+        );
+        far.mtu = Some(1400);
+        far.alias = Some(format!("tincan:ns{n}/eth0"));
+        Wire { ends: [near, far] }
+    }
+
+    #[test]
+    fn a_wire_works_at_once_and_both_ends_are_as_planned() {
+        let (Some(host), Some(ns1), Some(ns2)) =
+            (Namespace::new(), Namespace::new(), Namespace::new())
+        else {
+            return;
+        };
+        make(&wire(1), [ns1.site(), host.site()]).unwrap();
+        make(&wire(2), [ns2.site(), host.site()]).unwrap();
+        ns1.talks("172.16.0.1:0", &host, "172.16.0.101:0");
+        ns2.talks("172.16.0.2:0", &host, "172.16.0.102:0");
+        ns1.talks("[fd00::1]:0", &host, "[fd00::101]:0");
+        host.talks("[fd00::102]:0", &ns2, "[fd00::2]:0");
+
+        let inside = links(&ns1.netlink).unwrap();
+        let eth0 = inside.iter().find(|link| link.name == "eth0").unwrap();
+        assert_eq!(eth0.kind.as_deref(), Some("veth"));
+        assert_eq!(eth0.mac, Some("02:00:00:00:00:01".parse().unwrap()));
+        assert_eq!((eth0.mtu, eth0.up), (1400, true));
+        assert!(eth0.peer.is_some() && eth0.peer_netnsid.is_some());
+        let outside = links(&host.netlink).unwrap();
+        let veth = outside.iter().find(|link| link.name == "veth-ns1").unwrap();
+        assert_eq!(veth.alias.as_deref(), Some("tincan:ns1/eth0"));
+        assert_eq!((veth.mtu, veth.up), (1400, true));
+        let printed: Vec<_> = veth.addrs.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            printed[..2],
+            ["172.16.0.101 peer 172.16.0.1/32", "fd00::101 peer fd00::1/128"]
+        );
+
+        let owner = |ns: &Namespace, ip: &str| {
+            owner_of(&ns.netlink, ip.parse().unwrap())
+                .unwrap()
+                .map(|owner| match owner {
+                    Owner::Local(link) => format!("local {}", link.name),
+                    Owner::OnWire(link) => format!("wire {}", link.name),
+                })
+        };
+        assert_eq!(owner(&host, "172.16.0.1").as_deref(), Some("wire veth-ns1"));
+        assert_eq!(owner(&host, "172.16.0.102").as_deref(), Some("local veth-ns2"));
+        assert_eq!(owner(&host, "fd00::2").as_deref(), Some("wire veth-ns2"));
+        assert_eq!(owner(&host, "fd00::101").as_deref(), Some("local veth-ns1"));
+        assert_eq!(owner(&host, "172.16.0.3"), None);
+        assert_eq!(owner(&host, "fd00::3"), None);
+        assert_eq!(owner(&ns1, "172.16.0.9"), None);
+        assert_eq!(owner(&ns1, "172.16.255.255").as_deref(), Some("local eth0"));
+        assert_eq!(owner(&ns1, "fd00::9"), None);
+        assert_eq!(owner(&ns1, "192.0.2.1"), None);
+
+        let from = wire(1).ends[1].addrs[0];
+        let to = EndAddr {
+            addr: "172.16.0.201/32".parse().unwrap(),
+            ..from
+        };
+        readdress(&host.netlink, &"veth-ns1".parse().unwrap(), &from, &to).unwrap();
+        host.talks("172.16.0.201:0", &ns1, "172.16.0.1:0");
+        assert_eq!(owner(&host, "172.16.0.101"), None);
+
+        delete(&host.netlink, &"veth-ns1".parse().unwrap()).unwrap();
+        assert_eq!(links(&ns1.netlink).unwrap().len(), 1);
+        let gone = delete(&host.netlink, &"veth-ns1".parse().unwrap()).unwrap_err();
+        assert_eq!(gone.errno, Errno::ENODEV);
+    }
+
+    #[test]
+    fn a_wire_to_the_namespace_tincan_runs_in_needs_no_descriptor() {
+        // The thread's namespace is not the process's: the far end would be born on the machine itself. So only the plan
+        // for a first end without descriptor is made here.
+        let (Some(ns1), Some(ns2)) = (Namespace::new(), Namespace::new()) else {
+            return;
+        };
+        let near = Site {
+            netns: None,
+            ..ns1.site()
+        };
+        make(&wire(1), [near, ns2.site()]).unwrap();
+        ns1.talks("172.16.0.1:0", &ns2, "172.16.0.101:0");
+    }
+
+    #[test]
+    fn what_fails_is_named_and_leaves_nothing() {
+        let (Some(ns1), Some(ns2)) = (Namespace::new(), Namespace::new()) else {
+            return;
+        };
+        make(&wire(1), [ns1.site(), ns2.site()]).unwrap();
+        let error = make(&wire(2), [ns1.site(), ns2.site()]).unwrap_err();
+        assert_eq!(error.end, 0);
+        assert_eq!(error.to_string(), "create the interface eth0: File exists");
+        let mut second = wire(2);
+        second.ends[0].name = "eth1".parse().unwrap();
+        second.ends[1].name = "veth-ns1".parse().unwrap();
+        let error = make(&second, [ns1.site(), ns2.site()]).unwrap_err();
+        assert_eq!(error.end, 1);
+        assert_eq!(error.action, "create the interface veth-ns1");
+        second.ends[1].name = "veth-ns2".parse().unwrap();
+        second.ends[0].routes = vec![Route {
+            to: "10.0.0.0/8".parse().unwrap(),
+            via: Some("192.0.2.1".parse().unwrap()),
+        }];
+        let error = make(&second, [ns1.site(), ns2.site()]).unwrap_err();
+        assert_eq!(error.action, "add the route to 10.0.0.0/8 through eth1");
+        assert_eq!(error.cause.errno, Errno::ENETUNREACH);
+        eprintln!("{error}");
+        assert_eq!(links(&ns1.netlink).unwrap().len(), 2);
+        assert_eq!(links(&ns2.netlink).unwrap().len(), 2);
+    }
+
+    #[test]
+    #[ignore = "a measurement, to be run with --release and --nocapture"]
+    fn how_long_it_takes() {
+        let median = |mut times: Vec<Duration>| {
+            times.sort();
+            times[times.len() / 2]
+        };
+        let Some(host) = Namespace::new() else { return };
+        let (mut opened, mut made, mut created) = (vec![], vec![], vec![]);
+        for _ in 0..50 {
+            let ns = Namespace::new().unwrap();
+            netns::enter(host.fd.as_fd()).unwrap();
+            let start = Instant::now();
+            drop(Netlink::open_in(ns.fd.as_fd()).unwrap());
+            opened.push(start.elapsed());
+            let mut wire = wire(1);
+            wire.ends[0].routes.clear();
+            let start = Instant::now();
+            let indices = create(&wire, [ns.site(), host.site()]).unwrap();
+            created.push(start.elapsed());
+            for at in [1, 0] {
+                let site = [ns.site(), host.site()][at];
+                furnish(&wire, at, site.netlink, indices[at]).unwrap();
+            }
+            made.push(start.elapsed());
+            delete(&host.netlink, &wire.ends[1].name).unwrap();
+        }
+        eprintln!(
+            "open_in {:?}, create {:?}, make {:?}",
+            median(opened),
+            median(created),
+            median(made)
+        );
+    }
+}

@@ -1,0 +1,28 @@
+//! Network namespaces (network_namespaces(7)).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns};
+use rustix::io::Errno;
+
+/// The calling thread's network namespace.
+pub fn current() -> io::Result<OwnedFd> {
+    // Not /proc/self: that is the main thread's, and each thread has its own (namespaces(7)).
+    File::open("/proc/thread-self/ns/net").map(OwnedFd::from)
+}
+
+/// Moves the calling thread, and no other, into a network namespace (setns(2)).
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN here or in the user namespace that owns it; EINVAL where it is no network namespace.
+pub fn enter(netns: BorrowedFd) -> Result<(), Errno> {
+    setns(netns, CloneFlags::CLONE_NEWNET).map_err(|errno| Errno::from_raw_os_error(errno as i32))
+}
+
+/// Moves the calling thread into a new network namespace (unshare(2)).
+#[cfg(test)]
+pub fn leave() -> Result<(), Errno> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Errno::from_raw_os_error(errno as i32))
+}
