@@ -26,7 +26,7 @@ pub struct Child<'a> {
     /// Its end of the line to the engine.
     pub channel: OwnedFd,
     /// The ways into its cgroup.
-    pub entrances: Option<Entrances>,
+    pub entrances: Option<&'a Entrances>,
     /// The socket on which it waits for `start`, when its list has that gate.
     pub start: Option<OwnedFd>,
     /// Which signals were blocked in the process that asked for the container: the workload gets that back.
@@ -101,7 +101,7 @@ impl Child<'_> {
                 credentials::set_uid(0)?;
             }
             Step::EnterCgroup => {
-                if let Some(entrances) = self.entrances.take() {
+                if let Some(entrances) = self.entrances {
                     entrances.enter()?;
                 }
             }
@@ -154,7 +154,9 @@ impl Child<'_> {
             | Step::Device(_)
             | Step::Symlink { .. }
             | Step::PivotRoot
+            | Step::MoveRoot
             | Step::ReadonlyRoot
+            | Step::ReadonlyMount(_)
             | Step::FinalPropagation(_)
             | Step::Mask(_)
             | Step::Readonly(_)

@@ -101,7 +101,7 @@ impl Engine {
                     Child {
                         node,
                         channel: theirs,
-                        entrances,
+                        entrances: entrances.as_ref(),
                         start: None,
                         signal_mask,
                         state: oci_state(state, Status::Running, first.pid),

@@ -548,11 +548,10 @@ fn become_child(held: Held<'_>, channel: OwnedFd, signal_mask: SigSet, state: Oc
     if held.node.die_with_parent && process::die_with_parent().is_err() {
         process::exit_now(1);
     }
-    let entrances = held.group.map(Group::into_entrances);
     Child {
         node: held.node,
         channel,
-        entrances,
+        entrances: held.group.as_ref().map(Group::entrances),
         start: held.start,
         signal_mask,
         state,

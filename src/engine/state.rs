@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
-use crate::plan::name::ContainerName;
+use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::step::Hook;
 use crate::plan::topology::{End, Origin, Place, Topology, Wire};
 use crate::sys::process::ProcessId;
@@ -93,7 +93,7 @@ pub struct EndRecord {
     /// The container; none is the host.
     pub container: Option<ContainerName>,
     /// The interface's name there.
-    pub interface: String,
+    pub interface: LinkName,
     /// Its addresses, as they were given.
     pub addresses: Vec<String>,
     /// Those of them that tincan chose.
@@ -116,7 +116,7 @@ impl WireRecord {
                 Place::Node(index) => Some(topology.nodes[*index].name.clone()),
                 Place::Running(name) => Some(name.clone()),
             },
-            interface: end.name.to_string(),
+            interface: end.name.clone(),
             addresses: end.addrs.iter().map(|a| a.addr.to_string()).collect(),
             automatic: end
                 .addrs
@@ -388,7 +388,7 @@ impl StateRoot {
 
     fn link_path(&self, name: &ContainerName, wire: &WireRecord) -> PathBuf {
         let own = wire.end_of(name).unwrap_or(&wire.ends[0]);
-        self.directory(name).join("links").join(&own.interface)
+        self.directory(name).join("links").join(own.interface.as_str())
     }
 
     /// The wires of a container: those it was born with and those added since, made by it or recorded with it.

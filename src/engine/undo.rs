@@ -14,7 +14,7 @@ use super::hold::{Engine, enter_running, oci_state};
 use super::hook;
 use super::state::{State, StateError, Status, Undo};
 use crate::net::wire;
-use crate::plan::name::ContainerName;
+use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::topology::Origin;
 use crate::sys::process::{self, ProcessId};
 
@@ -161,7 +161,7 @@ pub enum Cleared {
     /// A claim that was never finished.
     Draft(PathBuf),
     /// A wire that was being added when its tincan was killed: the container and the interface.
-    Link(ContainerName, String),
+    Link(ContainerName, LinkName),
 }
 
 /// Clears away what killed runs left: claims that were not finished, containers that nobody waits for and nobody can still

@@ -193,6 +193,82 @@ pub struct Cgroup {
     pub path: PathBuf,
     /// The values to set before the first process enters, in this order.
     pub settings: Vec<CgroupSetting>,
+    /// Which devices may be used, on a host without the v1 `devices` controller: there they become a program on the v2
+    /// cgroup. Empty where the controller exists, since the rules are among the `settings` then.
+    pub devices: Vec<DeviceRule>,
+    /// In which of the host's hierarchies the cgroup is made.
+    pub hierarchies: Hierarchies,
+}
+
+/// In which of the host's hierarchies a cgroup is made. On v2 there is only one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hierarchies {
+    /// In all, so that whoever reads statistics finds the container in each controller's.
+    Every,
+    /// In those that a setting asks for, and in one by which the processes can be listed, frozen and killed. The processes
+    /// stay where the runtime is in the others, and are accounted there.
+    Needed,
+}
+
+/// A rule on the use of devices. The last rule that speaks of a device and a kind of access decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceRule {
+    /// Allow or deny.
+    pub allow: bool,
+    /// Of which kind the device is; `All` comes only with every number and every access.
+    pub kind: DeviceRuleKind,
+    /// Its driver; without, any.
+    pub major: Option<u32>,
+    /// Its unit; without, any.
+    pub minor: Option<u32>,
+    /// What of it is allowed or denied.
+    pub access: DeviceAccess,
+    /// The property of `config.json` that asked for it, for messages: `linux.resources.devices[0]`.
+    pub property: String,
+}
+
+/// The kinds of device that a rule can speak of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceRuleKind {
+    /// Both kinds.
+    All,
+    /// Block devices.
+    Block,
+    /// Character devices.
+    Char,
+}
+
+/// What may be done with a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DeviceAccess {
+    /// Open it for reading.
+    pub read: bool,
+    /// Open it for writing.
+    pub write: bool,
+    /// Make a node for it (mknod(2)).
+    pub mknod: bool,
+}
+
+impl fmt::Display for DeviceRule {
+    /// As `devices.allow` and `devices.deny` take it (Documentation/admin-guide/cgroup-v1/devices.rst).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
+        let kind = match self.kind {
+            DeviceRuleKind::All => 'a',
+            DeviceRuleKind::Block => 'b',
+            DeviceRuleKind::Char => 'c',
+        };
+        write!(f, "{kind} {}:{} ", number(self.major), number(self.minor))?;
+        let access = self.access;
+        for (letter, given) in [('r', access.read), ('w', access.write), ('m', access.mknod)] {
+            if given {
+                write!(f, "{letter}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A value to write into a file of the container's cgroup.
@@ -206,6 +282,25 @@ pub struct CgroupSetting {
     pub value: String,
     /// The property of `config.json` that asked for it, for messages: `linux.resources.memory.limit`.
     pub property: String,
+    /// What to do on a kernel that does not have the file.
+    pub absent: Absent,
+}
+
+/// What to do when a cgroup does not have the file of a setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Absent {
+    /// Fail: the setting cannot be had here.
+    Fail,
+    /// Nothing: the kernel does not have what the setting would limit.
+    Leave,
+    /// Write this instead: the file's name, and the text, of the same property under another I/O scheduler.
+    Instead {
+        /// The file.
+        file: String,
+        /// The text to write.
+        value: String,
+    },
 }
 
 /// The hooks that run in the runtime's namespaces.

@@ -6,7 +6,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use super::process::last_errno;
+use super::last_errno;
 
 /// Sets all three user ids of the calling thread (setresuid(2)).
 ///

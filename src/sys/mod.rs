@@ -1,8 +1,17 @@
 //! One function, one kernel call: the only place for `unsafe`, and for the crates that wrap the system's interface.
 
+pub mod bpf;
 pub mod channel;
 pub mod credentials;
 pub mod mount;
+pub mod netns;
 pub mod path;
 pub mod pty;
+pub mod signal;
 pub mod process;
+
+/// The errno of the call that has just failed.
+fn last_errno() -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())
+        .expect("the last error of the system is an errno")
+}

@@ -8,6 +8,8 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::last_errno;
+
 /// clone3's CLONE_INTO_CGROUP (linux/sched.h); libc's constant is an `int`, into which it does not fit.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -68,11 +70,6 @@ pub fn clone(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno
             })
         }
     }
-}
-
-/// The calling thread's errno.
-pub fn last_errno() -> Errno {
-    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
 /// Ends the process at once, without destructors or exit handlers: the child of a clone must run none of its parent's.
