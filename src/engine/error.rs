@@ -42,6 +42,9 @@ pub enum EngineError {
         /// What was being waited for.
         step: String,
     },
+    /// The host's cgroups.
+    #[error("read how this host's cgroups are laid out: {0}")]
+    Layout(std::io::Error),
     /// Its cgroup.
     #[error("{container}: {cause}")]
     Cgroup {

@@ -1,5 +1,6 @@
 //! Performs a topology: claims the names, clones the containers, wires them, opens their gates.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,8 +31,8 @@ use crate::sys::process::{self, Cloned, ProcessId};
 pub struct Engine {
     /// Where it keeps what it knows.
     pub root: StateRoot,
-    /// How this host's cgroups are laid out.
-    pub layout: CgroupLayout,
+    /// How this host's cgroups are laid out, once somebody has asked.
+    layout: OnceCell<CgroupLayout>,
 }
 
 /// A container that is up: running, or created and waiting for `start`.
@@ -111,6 +112,26 @@ impl HeldProcess {
 }
 
 impl Engine {
+    /// An engine over this state root.
+    pub fn new(root: StateRoot) -> Self {
+        Engine {
+            root,
+            layout: OnceCell::new(),
+        }
+    }
+
+    /// How this host's cgroups are laid out.
+    ///
+    /// # Errors
+    /// When `/proc/self/mountinfo` or `/proc/self/cgroup` cannot be read.
+    pub fn layout(&self) -> Result<&CgroupLayout, EngineError> {
+        if self.layout.get().is_none() {
+            // A cell that is filled by nobody else: there is one thread.
+            let _ = self.layout.set(cgroup::layout().map_err(EngineError::Layout)?);
+        }
+        Ok(self.layout.get().expect("just filled"))
+    }
+
     /// Brings all containers of a topology up, or none: when a step fails, everything that was done is undone.
     ///
     /// # Errors
@@ -193,7 +214,7 @@ impl<'a> Raising<'a> {
     fn claim(&mut self, node: &'a Node) -> Result<(), EngineError> {
         let mut undo = Vec::new();
         if let Some(plan) = &node.cgroup {
-            undo.push(Undo::Cgroup(self.location(plan)));
+            undo.push(Undo::Cgroup(self.location(plan)?));
         }
         if let Some(name) = &node.netns_name {
             undo.push(Undo::NetnsName(name.clone()));
@@ -212,7 +233,7 @@ impl<'a> Raising<'a> {
             rootfs: node.identity.rootfs.clone(),
             created: now(),
             annotations: node.identity.annotations.clone(),
-            cgroup: node.cgroup.as_ref().map(|plan| self.location(plan)),
+            cgroup: node.cgroup.as_ref().map(|plan| self.location(plan)).transpose()?,
             undo,
             wires: self
                 .topology
@@ -238,14 +259,14 @@ impl<'a> Raising<'a> {
         Ok(())
     }
 
-    fn location(&self, plan: &Cgroup) -> cgroup::Location {
-        cgroup::Location::planned(plan, &self.engine.layout)
+    fn location(&self, plan: &Cgroup) -> Result<cgroup::Location, EngineError> {
+        Ok(cgroup::Location::planned(plan, self.engine.layout()?))
     }
 
     fn cgroup(&mut self, node: usize) -> Result<(), EngineError> {
         let held = &mut self.held[node];
         let plan = held.node.cgroup.as_ref().expect("only nodes with a cgroup have this step");
-        let group = Group::create(plan, &self.engine.layout).map_err(|cause| EngineError::Cgroup {
+        let group = Group::create(plan, self.engine.layout()?).map_err(|cause| EngineError::Cgroup {
             container: held.node.name.clone(),
             cause,
         })?;

@@ -1,0 +1,34 @@
+//! `tincan gc`: clears away what killed runs left.
+
+use std::process::ExitCode;
+
+use super::{Format, need_root, print_json};
+use crate::engine::hold::Engine;
+use crate::engine::undo::{self, Cleared};
+
+/// The arguments of `tincan gc`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How to print what was cleared away
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+}
+
+/// Clears away, and says what.
+pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
+    need_root()?;
+    let cleared = undo::gc(engine)?;
+    match args.format {
+        Format::Json => print_json(&cleared)?,
+        Format::Table => {
+            for item in cleared {
+                match item {
+                    Cleared::Container(name) => println!("container {name}"),
+                    Cleared::Draft(path) => println!("unfinished {}", path.display()),
+                    Cleared::Link(name, interface) => println!("link {interface} of {name}"),
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,82 @@
+//! `tincan kill`: sends a signal.
+
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use nix::sys::signal::Signal;
+
+use crate::engine::error::EngineError;
+use crate::engine::hold::Engine;
+use crate::engine::state::Status;
+use crate::plan::name::{BadWord, ContainerName};
+use crate::sys::process;
+
+/// The arguments of `tincan kill`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Send it to every process of the container's cgroup
+    #[arg(short, long)]
+    all: bool,
+    /// The container
+    id: ContainerName,
+    /// The signal: a name with or without SIG, or a number
+    #[arg(default_value = "SIGTERM")]
+    signal: SignalNumber,
+}
+
+/// A signal by its number.
+#[derive(Debug, Clone, Copy)]
+struct SignalNumber(i32);
+
+impl FromStr for SignalNumber {
+    type Err = BadWord;
+    fn from_str(word: &str) -> Result<Self, BadWord> {
+        let unknown = || BadWord::new("signal", word, "is no signal of Linux", "SIGTERM");
+        if let Ok(number) = word.parse::<i32>() {
+            return (1..=libc::SIGRTMAX())
+                .contains(&number)
+                .then_some(SignalNumber(number))
+                .ok_or_else(unknown);
+        }
+        let upper = word.to_ascii_uppercase();
+        let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+        match (name.as_str(), Signal::from_str(&name)) {
+            (_, Ok(signal)) => Ok(SignalNumber(signal as i32)),
+            ("SIGRTMIN", _) => Ok(SignalNumber(libc::SIGRTMIN())),
+            ("SIGRTMAX", _) => Ok(SignalNumber(libc::SIGRTMAX())),
+            (name, _) => name
+                .strip_prefix("SIGRTMIN+")
+                .and_then(|offset| offset.parse::<i32>().ok())
+                .map(|offset| libc::SIGRTMIN() + offset)
+                .filter(|number| (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(number))
+                .map(SignalNumber)
+                .ok_or_else(unknown),
+        }
+    }
+}
+
+/// Sends the signal.
+pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
+    let (state, pidfd) = engine.root.open(&args.id).map_err(EngineError::from)?;
+    if args.all && let Some(location) = &state.cgroup {
+        location
+            .kill_all(args.signal.0)
+            .map_err(|cause| EngineError::Cgroup {
+                container: args.id,
+                cause,
+            })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(pidfd) = pidfd else {
+        return Err(EngineError::WrongStatus {
+            container: args.id,
+            verb: "kill",
+            status: Status::Stopped,
+        }
+        .into());
+    };
+    process::signal(pidfd.as_fd(), args.signal.0)
+        .map_err(|errno| EngineError::of_deed(&args.id, "send the signal", errno))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,240 @@
+//! The command line: one command, one file, with its arguments and what it does.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
+use nix::sys::signal::SigHandler;
+use serde_json::json;
+
+use crate::engine::error::EngineError;
+use crate::engine::hold::Engine;
+use crate::engine::state::StateRoot;
+use crate::sys;
+
+/// Declares the commands: each is `name: what it is for`, with a module of that name that has `Args` and `run`. The
+/// arguments are built only for the command that is called: that saves half of clap's time.
+macro_rules! commands {
+    ($($name:literal $module:ident: $about:literal),* $(,)?) => {
+        $(mod $module;)*
+
+        fn commands() -> Vec<Command> {
+            vec![$(Command::new($name).about($about).defer(|command| {
+                $module::Args::augment_args(command).about($about)
+            })),*]
+        }
+
+        fn dispatch(name: &str, matches: &ArgMatches, engine: &Engine) -> anyhow::Result<ExitCode> {
+            match name {
+                $($name => $module::run(<$module::Args>::from_arg_matches(matches)?, engine),)*
+                other => unreachable!("clap accepts no command {other}"),
+            }
+        }
+    };
+}
+
+commands! {
+    "run" run: "Run a command, or an OCI bundle, in a new container",
+    "pair" pair: "Start two containers with one wire between them",
+    "link" link: "Add, remove and list wires of running containers",
+    "list" list: "List the containers",
+    "gc" gc: "Clear away what killed runs left",
+    "create" create: "Create a container from an OCI bundle, up to its start",
+    "start" start: "Start a created container",
+    "state" state: "Print the state of a container",
+    "kill" kill: "Send a signal to a container",
+    "delete" delete: "Delete a container",
+    "exec" exec: "Run one more process in a running container",
+    "spec" spec: "Write a template of a bundle's config.json",
+}
+
+/// How errors are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    /// As a line of text.
+    Text,
+    /// As an object with `level`, `msg` and `time`.
+    Json,
+}
+
+/// The options before the command, as runc has them.
+#[derive(Debug, clap::Args)]
+struct Globals {
+    /// Where the containers' state is kept
+    #[arg(long, value_name = "DIR", default_value = "/run/tincan")]
+    root: PathBuf,
+    /// Append errors to this file as well
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How errors are written to the log
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// A failure of the command line itself, and not of what it asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Usage {
+    message: String,
+    hint: String,
+}
+
+impl Usage {
+    /// A complaint, with what would be right.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Usage {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+/// The whole program: parse, dispatch, print the error, exit code.
+pub fn main() -> ExitCode {
+    // Rust's start-up ignores SIGPIPE; a reader that has seen enough of `tincan list` should end it as it ends any tool.
+    if let Err(errno) = sys::process::set_sigpipe(SigHandler::SigDfl) {
+        eprintln!("tincan: set the effect of SIGPIPE: {errno}");
+        return ExitCode::from(125);
+    }
+    let matches = match command_line().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return refuse(&error),
+    };
+    let globals = match Globals::from_arg_matches(&matches) {
+        Ok(globals) => globals,
+        Err(error) => return refuse(&error),
+    };
+    let Some((name, matches)) = matches.subcommand() else {
+        unreachable!("clap requires a command");
+    };
+    let root = StateRoot::new(std::path::absolute(&globals.root).unwrap_or(globals.root.clone()));
+    match dispatch(name, matches, &Engine::new(root)) {
+        Ok(code) => code,
+        Err(error) => fail(&error, &globals),
+    }
+}
+
+fn command_line() -> Command {
+    Globals::augment_args(
+        Command::new("tincan")
+            .about("A minimal container runtime focused on networking")
+            .version(VERSION)
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .disable_help_subcommand(true),
+    )
+    .subcommands(commands())
+}
+
+/// Version and specification, as callers of runc read them.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: ", "1.3.0");
+
+/// Prints what clap has to say: help in full, a complaint in one line and what would be right.
+fn refuse(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        // A reader that is gone wants no help.
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { 125 } else { 0 });
+    }
+    let text = error.render().to_string();
+    // A first line, then its details (which arguments are missing, which values are right), then the usage.
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut message = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    for line in lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")) {
+        if let Some(tip) = line.strip_prefix("tip: ") {
+            let _ = write!(message, "; {tip}");
+        } else {
+            let _ = write!(message, " {line}");
+        }
+    }
+    eprintln!("tincan: {message}");
+    let asked: Vec<OsString> = std::env::args_os().collect();
+    let names = commands();
+    let command = names
+        .iter()
+        .map(Command::get_name)
+        .find(|name| asked.iter().any(|word| word == name))
+        .map_or(String::new(), |name| format!(" {name}"));
+    eprintln!("hint: `tincan{command} --help` shows what there is");
+    ExitCode::from(125)
+}
+
+/// Tells an error, on standard error and in the log, and gives the exit code for it.
+fn fail(error: &anyhow::Error, globals: &Globals) -> ExitCode {
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        return refuse(error);
+    }
+    let message = format!("{error:#}");
+    let engine = error.downcast_ref::<EngineError>();
+    let hint = engine
+        .and_then(EngineError::hint)
+        .or_else(|| error.downcast_ref::<Usage>().map(|usage| usage.hint.clone()));
+    eprintln!("tincan: {message}");
+    if let Some(hint) = hint {
+        eprintln!("hint: {hint}");
+    }
+    if let Some(path) = &globals.log {
+        let line = match globals.log_format {
+            LogFormat::Text => format!("time={} level=error msg={message:?}", crate::engine::state::now()),
+            LogFormat::Json => json!({
+                "level": "error",
+                "msg": message,
+                "time": crate::engine::state::now(),
+            })
+            .to_string(),
+        };
+        let written = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| writeln!(file, "{line}"));
+        if let Err(cause) = written {
+            eprintln!("tincan: {}: {cause}", path.display());
+        }
+    }
+    ExitCode::from(engine.map_or(125, EngineError::exit_code))
+}
+
+/// Refuses to go on without root, with what to do.
+///
+/// # Errors
+/// [`Usage`] for anybody else.
+pub fn need_root() -> Result<(), Usage> {
+    if rustix::process::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(Usage::new(
+            "making containers and links needs root",
+            "run it with sudo, or in `unshare --user --map-root-user --net --mount --pid --fork --mount-proc`",
+        ))
+    }
+}
+
+/// Prints a value as JSON on standard output, indented, with a line's end.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// How a command prints what a program may want to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
