@@ -864,7 +864,7 @@ mod tests {
         own.0.remove().unwrap();
         own.0.remove().unwrap();
         assert!(own.0.directories().all(|dir| !dir.exists()));
-        assert_eq!(own.0.pids().unwrap(), []);
+        assert!(own.0.pids().unwrap().is_empty());
         assert!(own.0.open_existing().is_err());
     }
 
