@@ -44,7 +44,12 @@ fn bad<T>(property: &str, why: impl Into<String>) -> Result<T, BadResource> {
     })
 }
 
-/// Everything that a bundle's `resources` say of the cgroup at `path`.
+/// Everything that a bundle's `resources` say of the cgroup at `path`: what to write into its files, in the order in which
+/// the kernel takes it, and the device rules where they have to be a program. `devices_of_container` are the nodes that the
+/// container has anyhow, and may use.
+///
+/// # Errors
+/// A value that cannot be, or that nothing on a host of this layout takes: never is anything left out.
 pub fn cgroup(
     path: PathBuf,
     resources: &LinuxResources,
@@ -52,71 +57,24 @@ pub fn cgroup(
     layout: &CgroupLayout,
     hierarchies: Hierarchies,
 ) -> Result<Cgroup, BadResource> {
-    let devices = if has(&layout.v1, "devices") {
-        Vec::new()
-    } else {
-        device_rules(resources, devices_of_container)?
-    };
-    Ok(Cgroup {
-        path,
-        settings: settings(resources, devices_of_container, layout)?,
-        devices,
-        hierarchies,
-    })
-}
-
-/// What to write into the files of a new cgroup, in the order in which the kernel takes it. The device rules are among it
-/// where the host has the v1 `devices` controller; elsewhere they are [`device_rules`], for a program on the v2 cgroup.
-pub fn settings(
-    resources: &LinuxResources,
-    devices_of_container: &[Device],
-    layout: &CgroupLayout,
-) -> Result<Vec<CgroupSetting>, BadResource> {
-    let mut to = Settings {
+    let mut settings = Settings {
         layout,
         list: Vec::new(),
     };
+    let mut devices = device_rules(resources, devices_of_container)?;
     if has(&layout.v1, "devices") {
-        let rules = device_rules(resources, devices_of_container)?;
-        check_v1_rules(&rules)?;
-        for rule in rules {
-            to.list.push(CgroupSetting {
-                controller: "devices".to_owned(),
-                file: if rule.allow {
-                    "devices.allow"
-                } else {
-                    "devices.deny"
-                }
-                .to_owned(),
-                value: rule.to_string(),
-                property: rule.property,
-                absent: Absent::Fail,
-            });
-        }
+        check_v1_rules(&devices)?;
+        settings.devices(std::mem::take(&mut devices));
     } else if layout.v2.is_none() {
         return bad("devices", lacks("devices"));
     }
-    if let Some(memory) = resources.memory() {
-        to.memory(memory)?;
-    }
-    if let Some(cpu) = resources.cpu() {
-        to.cpu(cpu)?;
-    }
-    if let Some(pids) = resources.pids() {
-        to.pids(pids)?;
-    }
-    if let Some(block_io) = resources.block_io() {
-        to.block_io(block_io)?;
-    }
-    for (index, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
-        to.hugepages(index, limit)?;
-    }
-    if let Some(network) = resources.network() {
-        to.network(network)?;
-    }
-    to.rdma(resources)?;
-    to.unified(resources)?;
-    Ok(to.list)
+    settings.all_but_devices(resources)?;
+    Ok(Cgroup {
+        path,
+        settings: settings.list,
+        devices,
+        hierarchies,
+    })
 }
 
 fn has(hierarchies: &[Hierarchy], controller: &str) -> bool {
@@ -175,6 +133,47 @@ impl Settings<'_> {
             property: format!("linux.resources.{property}"),
             absent,
         });
+    }
+
+    fn all_but_devices(&mut self, resources: &LinuxResources) -> Result<(), BadResource> {
+        if let Some(memory) = resources.memory() {
+            self.memory(memory)?;
+        }
+        if let Some(cpu) = resources.cpu() {
+            self.cpu(cpu)?;
+        }
+        if let Some(pids) = resources.pids() {
+            self.pids(pids)?;
+        }
+        if let Some(block_io) = resources.block_io() {
+            self.block_io(block_io)?;
+        }
+        for (index, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
+            self.hugepages(index, limit)?;
+        }
+        if let Some(network) = resources.network() {
+            self.network(network)?;
+        }
+        self.rdma(resources)?;
+        self.unified(resources)?;
+        Ok(())
+    }
+
+    fn devices(&mut self, rules: Vec<DeviceRule>) {
+        for rule in rules {
+            let file = if rule.allow {
+                "devices.allow"
+            } else {
+                "devices.deny"
+            };
+            self.list.push(CgroupSetting {
+                controller: "devices".to_owned(),
+                file: file.to_owned(),
+                value: rule.to_string(),
+                property: rule.property,
+                absent: Absent::Fail,
+            });
+        }
     }
 
     fn memory(&mut self, memory: &LinuxMemory) -> Result<(), BadResource> {
@@ -648,7 +647,7 @@ const ALL_ACCESS: DeviceAccess = DeviceAccess {
 
 /// Which devices may be used: what the bundle says, then runc's default devices, then the container's own nodes. Without a
 /// word of the bundle all others are denied, as in runc.
-pub fn device_rules(
+fn device_rules(
     resources: &LinuxResources,
     devices_of_container: &[Device],
 ) -> Result<Vec<DeviceRule>, BadResource> {
@@ -837,4 +836,465 @@ fn check_v1_rules(rules: &[DeviceRule]) -> Result<(), BadResource> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hierarchy(controllers: &[&str]) -> Hierarchy {
+        Hierarchy {
+            controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
+            mount_point: format!("/sys/fs/cgroup/{}", controllers.join(",")).into(),
+            own: "/".into(),
+        }
+    }
+
+    fn v1() -> CgroupLayout {
+        let all = [
+            "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb", "net_cls",
+            "net_prio", "rdma",
+        ];
+        CgroupLayout {
+            v1: std::iter::once(hierarchy(&["cpu", "cpuacct"]))
+                .chain(all.iter().map(|c| hierarchy(&[c])))
+                .collect(),
+            v2: None,
+        }
+    }
+
+    fn v2() -> CgroupLayout {
+        CgroupLayout {
+            v1: Vec::new(),
+            v2: Some(hierarchy(&[
+                "cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma",
+            ])),
+        }
+    }
+
+    fn hybrid() -> CgroupLayout {
+        CgroupLayout {
+            v1: vec![hierarchy(&["memory"]), hierarchy(&["devices"])],
+            v2: Some(hierarchy(&["hugetlb"])),
+        }
+    }
+
+    fn resources(json: &str) -> LinuxResources {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn planned(json: &str, layout: &CgroupLayout) -> Result<Cgroup, BadResource> {
+        cgroup(
+            "/a".into(),
+            &resources(json),
+            &[],
+            layout,
+            Hierarchies::Every,
+        )
+    }
+
+    /// The settings as `file=value`, without those of devices.
+    fn said(json: &str, layout: &CgroupLayout) -> Vec<String> {
+        let settings = planned(json, layout).unwrap().settings;
+        let others = settings.iter().filter(|s| s.controller != "devices");
+        others.map(|s| format!("{}={}", s.file, s.value)).collect()
+    }
+
+    fn refused(json: &str, layout: &CgroupLayout) -> String {
+        planned(json, layout).unwrap_err().to_string()
+    }
+
+    fn rules(json: &str, devices: &[Device]) -> Vec<String> {
+        let rules = device_rules(&resources(json), devices).unwrap();
+        let sign = |rule: &DeviceRule| if rule.allow { '+' } else { '-' };
+        rules
+            .iter()
+            .map(|rule| format!("{}{rule}", sign(rule)))
+            .collect()
+    }
+
+    #[test]
+    fn memory() {
+        let json = r#"{"memory": {"limit": 1000, "reservation": 500, "swap": 1500}}"#;
+        assert_eq!(
+            said(json, &v1()),
+            [
+                "memory.memsw.limit_in_bytes=-1",
+                "memory.limit_in_bytes=1000",
+                "memory.memsw.limit_in_bytes=1500",
+                "memory.soft_limit_in_bytes=500",
+            ]
+        );
+        assert_eq!(
+            said(json, &v2()),
+            ["memory.max=1000", "memory.swap.max=500", "memory.low=500"]
+        );
+        let none = r#"{"memory": {"limit": -1, "swap": -1}}"#;
+        assert_eq!(said(none, &v2()), ["memory.max=max", "memory.swap.max=max"]);
+        assert_eq!(
+            said(r#"{"memory": {"limit": 1000, "swap": 1000}}"#, &v2()),
+            ["memory.max=1000", "memory.swap.max=0"]
+        );
+        assert!(
+            said(
+                r#"{"memory": {"limit": 0, "disableOOMKiller": false, "checkBeforeUpdate": true}}"#,
+                &v2()
+            )
+            .is_empty()
+        );
+        assert_eq!(
+            said(
+                r#"{"memory": {"kernelTCP": 7, "swappiness": 0, "disableOOMKiller": true, "useHierarchy": true}}"#,
+                &v1()
+            ),
+            [
+                "memory.use_hierarchy=1",
+                "memory.kmem.tcp.limit_in_bytes=7",
+                "memory.swappiness=0",
+                "memory.oom_control=1",
+            ]
+        );
+        for (json, error) in [
+            (
+                r#"{"memory": {"limit": 10, "swap": 5}}"#,
+                "linux.resources.memory.swap is 5, below memory.limit 10, which it includes; 10 would mean no swap",
+            ),
+            (
+                r#"{"memory": {"swap": 5}}"#,
+                "linux.resources.memory.swap is 5 without a memory.limit, which it includes",
+            ),
+            (
+                r#"{"memory": {"limit": -2}}"#,
+                "linux.resources.memory.limit is -2; no limit is -1",
+            ),
+            (
+                r#"{"memory": {"swappiness": 101}}"#,
+                "linux.resources.memory.swappiness is 101; it goes from 0 to 100",
+            ),
+            (
+                r#"{"memory": {"swappiness": 10}}"#,
+                "linux.resources.memory.swappiness has no counterpart in cgroup v2, which is all this host has",
+            ),
+            (
+                r#"{"memory": {"useHierarchy": false}}"#,
+                "linux.resources.memory.useHierarchy is false, but cgroup v2 is always hierarchical",
+            ),
+        ] {
+            assert_eq!(refused(json, &v2()), error);
+        }
+    }
+
+    #[test]
+    fn cpu() {
+        let json = r#"{"cpu": {"shares": 1024, "quota": 50000, "period": 200000, "burst": 10, "idle": 0,
+            "cpus": "0-1", "mems": "0"}}"#;
+        assert_eq!(
+            said(json, &v1()),
+            [
+                "cpu.shares=1024",
+                "cpu.idle=0",
+                "cpu.cfs_period_us=200000",
+                "cpu.cfs_quota_us=50000",
+                "cpu.cfs_burst_us=10",
+                "cpuset.cpus=0-1",
+                "cpuset.mems=0",
+            ]
+        );
+        assert_eq!(
+            said(json, &v2()),
+            [
+                "cpu.weight=100",
+                "cpu.idle=0",
+                "cpu.max=50000 200000",
+                "cpu.max.burst=10",
+                "cpuset.cpus=0-1",
+                "cpuset.mems=0",
+            ]
+        );
+        assert_eq!(
+            said(r#"{"cpu": {"quota": -1}}"#, &v2()),
+            ["cpu.max=max 100000"]
+        );
+        assert_eq!(
+            said(r#"{"cpu": {"period": 5000}}"#, &v2()),
+            ["cpu.max=max 5000"]
+        );
+        assert!(
+            said(
+                r#"{"cpu": {"shares": 0, "quota": 0, "period": 0, "cpus": ""}}"#,
+                &v2()
+            )
+            .is_empty()
+        );
+        assert_eq!(
+            said(
+                r#"{"cpu": {"realtimePeriod": 9, "realtimeRuntime": 5}}"#,
+                &v1()
+            ),
+            ["cpu.rt_period_us=9", "cpu.rt_runtime_us=5"]
+        );
+        assert!(
+            refused(r#"{"cpu": {"realtimeRuntime": 5}}"#, &v2()).contains("cpu.realtimeRuntime")
+        );
+        assert_eq!(
+            refused(r#"{"cpu": {"shares": 1}}"#, &v1()),
+            "linux.resources.cpu.shares is 1; they go from 2 to 262144"
+        );
+    }
+
+    #[test]
+    fn shares_become_weights_by_the_curve_of_runc() {
+        for (shares, weight) in [
+            (2, 1),
+            (3, 2),
+            (512, 59),
+            (1024, 100),
+            (2048, 174),
+            (262_143, 10_000),
+            (262_144, 10_000),
+        ] {
+            assert_eq!(weight_of_shares(shares), weight, "{shares}");
+        }
+    }
+
+    #[test]
+    fn pids() {
+        for (limit, text) in [(-1, "max"), (0, "1"), (2048, "2048")] {
+            let json = format!(r#"{{"pids": {{"limit": {limit}}}}}"#);
+            assert_eq!(said(&json, &v1()), [format!("pids.max={text}")]);
+            assert_eq!(said(&json, &v2()), [format!("pids.max={text}")]);
+        }
+    }
+
+    #[test]
+    fn block_io() {
+        let json = r#"{"blockIO": {"weight": 1000, "weightDevice": [{"major": 8, "minor": 0, "weight": 10}],
+            "throttleReadBpsDevice": [{"major": 8, "minor": 16, "rate": 600}],
+            "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 0}]}}"#;
+        assert_eq!(
+            said(json, &v1()),
+            [
+                "blkio.weight=1000",
+                "blkio.weight_device=8:0 10",
+                "blkio.throttle.read_bps_device=8:16 600",
+                "blkio.throttle.write_iops_device=8:16 0",
+            ]
+        );
+        assert_eq!(
+            said(json, &v2()),
+            [
+                "io.bfq.weight=1000",
+                "io.bfq.weight=8:0 10",
+                "io.max=8:16 rbps=600",
+                "io.max=8:16 wiops=max",
+            ]
+        );
+        let weight = &planned(json, &v2()).unwrap().settings[0];
+        let instead = Absent::Instead {
+            file: "io.weight".to_owned(),
+            value: "10000".to_owned(),
+        };
+        assert_eq!(
+            (&weight.absent, weight.property.as_str()),
+            (&instead, "linux.resources.blockIO.weight")
+        );
+        assert!(
+            refused(r#"{"blockIO": {"leafWeight": 10}}"#, &v2()).contains("blockIO.leafWeight")
+        );
+        assert!(
+            refused(r#"{"blockIO": {"weight": 9}}"#, &v2())
+                .ends_with("is 9; it goes from 10 to 1000")
+        );
+    }
+
+    #[test]
+    fn hugepages_network_rdma() {
+        let json = r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 9}], "rdma": {"b": {"hcaObjects": 2}, "a": {"hcaHandles": 1}}}"#;
+        assert_eq!(
+            said(json, &v1()),
+            [
+                "hugetlb.2MB.limit_in_bytes=9",
+                "hugetlb.2MB.rsvd.limit_in_bytes=9",
+                "rdma.max=a hca_handle=1",
+                "rdma.max=b hca_object=2",
+            ]
+        );
+        assert_eq!(
+            said(json, &v2())[..2],
+            ["hugetlb.2MB.max=9", "hugetlb.2MB.rsvd.max=9"]
+        );
+        assert_eq!(
+            refused(
+                r#"{"hugepageLimits": [{"pageSize": "2M", "limit": 9}]}"#,
+                &v2()
+            ),
+            "linux.resources.hugepageLimits[0].pageSize is `2M`; a right one is `2MB`"
+        );
+        let json =
+            r#"{"network": {"classID": 5, "priorities": [{"name": "eth0", "priority": 3}]}}"#;
+        assert_eq!(
+            said(json, &v1()),
+            ["net_cls.classid=5", "net_prio.ifpriomap=eth0 3"]
+        );
+        assert!(refused(json, &v2()).contains("network.classID"));
+    }
+
+    #[test]
+    fn each_controller_is_spoken_to_where_it_is() {
+        let json =
+            r#"{"memory": {"limit": 5}, "hugepageLimits": [{"pageSize": "1GB", "limit": 0}]}"#;
+        assert_eq!(
+            said(json, &hybrid()),
+            [
+                "memory.limit_in_bytes=5",
+                "hugetlb.1GB.max=0",
+                "hugetlb.1GB.rsvd.max=0"
+            ]
+        );
+        assert_eq!(
+            refused(r#"{"cpu": {"shares": 512}}"#, &hybrid()),
+            "linux.resources.cpu.shares needs the cgroup controller `cpu`, which this host does not have"
+        );
+    }
+
+    #[test]
+    fn unified_is_for_v2_alone() {
+        let json = r#"{"unified": {"memory.high": "5", "cgroup.max.depth": "1", "io.max": "8:0 rbps=1\n8:16 rbps=2\n"}}"#;
+        assert_eq!(
+            said(json, &v2()),
+            [
+                "cgroup.max.depth=1",
+                "io.max=8:0 rbps=1",
+                "io.max=8:16 rbps=2",
+                "memory.high=5"
+            ]
+        );
+        for layout in [v1(), hybrid()] {
+            let error = refused(r#"{"unified": {"memory.high": "5"}}"#, &layout);
+            assert!(
+                error.starts_with(
+                    "linux.resources.unified.memory.high is for a host with cgroup v2 alone"
+                ),
+                "{error}"
+            );
+        }
+        assert!(
+            refused(r#"{"unified": {"../x.y": "5"}}"#, &v2()).contains("is no file of a cgroup")
+        );
+        assert!(
+            refused(r#"{"unified": {"misc.max": "5"}}"#, &v2())
+                .contains("needs the cgroup controller `misc`")
+        );
+    }
+
+    #[test]
+    fn devices_are_denied_but_for_the_usual_ones() {
+        let usual = [
+            "-a *:* rwm",
+            "+c *:* m",
+            "+b *:* m",
+            "+c 1:3 rwm",
+            "+c 1:8 rwm",
+            "+c 1:7 rwm",
+            "+c 5:0 rwm",
+            "+c 1:5 rwm",
+            "+c 1:9 rwm",
+            "+c 136:* rwm",
+            "+c 5:2 rwm",
+        ];
+        assert_eq!(rules("{}", &[]), usual);
+        assert_eq!(
+            rules(r#"{"devices": [{"allow": false, "access": "rwm"}]}"#, &[]),
+            usual
+        );
+        let node = Device {
+            path: "/dev/fuse".into(),
+            kind: DeviceKind::Char,
+            major: 10,
+            minor: 229,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        };
+        assert_eq!(rules("{}", &[node]).last().unwrap(), "+c 10:229 rwm");
+        let written = planned("{}", &v1()).unwrap().settings;
+        assert_eq!(
+            (written[0].file.as_str(), written[0].value.as_str()),
+            ("devices.deny", "a *:* rwm")
+        );
+        assert_eq!(written[1].file, "devices.allow");
+        let cgroup = |layout: CgroupLayout| planned("{}", &layout).unwrap();
+        assert!(cgroup(v1()).devices.is_empty());
+        assert_eq!(
+            (cgroup(v2()).devices.len(), cgroup(v2()).settings.len()),
+            (usual.len(), 0)
+        );
+    }
+
+    #[test]
+    fn device_rules_are_said_once() {
+        let privileged =
+            r#"{"devices": [{"allow": false}, {"allow": true, "type": "a", "access": "rwm"}]}"#;
+        assert_eq!(rules(privileged, &[]), ["+a *:* rwm"]);
+        let parts = r#"{"devices": [{"allow": true, "major": 8, "access": "r"}]}"#;
+        assert_eq!(
+            rules(parts, &[])[..3],
+            ["-a *:* rwm", "+b 8:* r", "+c 8:* r"]
+        );
+        let given = r#"{"devices": [{"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]}"#;
+        assert_eq!(
+            rules(given, &[])
+                .iter()
+                .filter(|rule| *rule == "+c 1:3 rwm")
+                .count(),
+            1
+        );
+        let taken_back = r#"{"devices": [{"allow": true}, {"allow": false, "type": "c", "major": 1, "minor": 3}]}"#;
+        assert_eq!(
+            rules(taken_back, &[])
+                .iter()
+                .filter(|rule| rule.ends_with("c 1:3 rwm"))
+                .count(),
+            2
+        );
+    }
+
+    #[test]
+    fn device_rules_that_cannot_be_are_refused() {
+        let partial = r#"{"devices": [{"allow": true, "type": "c", "major": 10, "access": "rw"},
+            {"allow": false, "type": "c", "major": 10, "minor": 200, "access": "rw"}]}"#;
+        assert_eq!(
+            refused(partial, &v1()),
+            "linux.resources.devices[1] takes back a part of `c 10:* rw` (linux.resources.devices[0]), which cgroup v1 \
+             cannot do; take it back whole"
+        );
+        assert!(planned(partial, &v2()).is_ok());
+        for (json, error) in [
+            (
+                r#"{"devices": [{"allow": true, "type": "p"}]}"#,
+                "devices[0] has type `p`",
+            ),
+            (
+                r#"{"devices": [{"allow": true, "type": "c", "major": 4096}]}"#,
+                "devices[0].major is 4096",
+            ),
+            (
+                r#"{"devices": [{"allow": true, "access": "rx"}]}"#,
+                "devices[0].access is `rx` with a 'x'",
+            ),
+        ] {
+            let error = format!("linux.resources.{error}");
+            assert!(
+                refused(json, &v2()).starts_with(&error),
+                "{}",
+                refused(json, &v2())
+            );
+        }
+    }
+
+    #[test]
+    fn a_container_of_its_own_name_is_below_tincan() {
+        let name: ContainerName = "ns1".parse().unwrap();
+        assert_eq!(default_path(&name), Path::new("/tincan/ns1"));
+    }
 }
