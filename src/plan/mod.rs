@@ -4,5 +4,6 @@
 pub mod cgroup;
 pub mod facts;
 pub mod name;
+pub mod oci;
 pub mod step;
 pub mod topology;

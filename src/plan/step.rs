@@ -32,6 +32,9 @@ pub enum Step {
     RootPropagation(Propagation),
     /// Make the root file system a mount of its own, below which everything else is mounted.
     Root(Root),
+    /// Keep hold of what is mounted at and below a path outside, because the next mount hides it. The next bind from that
+    /// very path takes what was kept.
+    Keep(PathBuf),
     /// Mount something below the root.
     Mount(Mount),
     /// Make a device node below the root.
@@ -387,6 +390,7 @@ impl fmt::Display for Step {
             Step::Root(Root::Overlay(dir)) => {
                 write!(f, "take {} under an overlay as the root", dir.display())
             }
+            Step::Keep(path) => write!(f, "keep {}", path.display()),
             Step::Mount(mount) => {
                 match &mount.what {
                     MountWhat::Filesystem { fstype, .. } => write!(f, "mount {fstype}")?,

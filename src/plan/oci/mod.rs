@@ -1,0 +1,853 @@
+//! From an OCI bundle to a node of a topology: pure code. What the specification (1.3.0) defines is either done or an error
+//! that names the property; properties that it does not define are ignored, as it demands (config.md, Extensibility).
+
+mod check;
+mod mounts;
+mod process;
+pub mod template;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{
+    Hook as SpecHook, Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxResources,
+    LinuxTimeOffset, Process, Spec,
+};
+use serde_json::Value;
+
+use super::facts::CgroupLayout;
+use super::name::ContainerName;
+use super::step::{
+    Command, Device, DeviceKind, Gate, Hook, HookKind, Mount, MountAttrs, MountWhat, Propagation,
+    PropagationKind, Root, Step,
+};
+use super::topology::{Cgroup, IdMap, IdMaps, NamespaceKind, NamespaceSource, Node, RuntimeHooks};
+
+/// What is wrong with a bundle: which file, which property, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadBundle {
+    /// `config.json`, or `process.json` for a process of `exec`.
+    pub file: &'static str,
+    /// The property as one would write it in code: `linux.resources.memory.limit`, `mounts[3].options`. Empty where the
+    /// whole file is meant.
+    pub property: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl BadBundle {
+    /// A complaint about a property of `config.json`.
+    pub fn new(property: &str, why: impl Into<String>) -> Self {
+        BadBundle {
+            file: "config.json",
+            property: property.to_owned(),
+            why: why.into(),
+        }
+    }
+}
+
+impl fmt::Display for BadBundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.property.as_str() {
+            "" => write!(f, "{}: {}", self.file, self.why),
+            property => write!(f, "{}: {property}: {}", self.file, self.why),
+        }
+    }
+}
+
+impl std::error::Error for BadBundle {}
+
+/// A `config.json` that was read and checked.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// What it says. Its annotations are in it, as they are.
+    pub spec: Spec,
+    /// What was left out for good reason, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a `config.json`.
+pub fn parse(json: &[u8]) -> Result<Bundle, BadBundle> {
+    from_value(check::read(json)?)
+}
+
+fn from_value(mut value: Value) -> Result<Bundle, BadBundle> {
+    let warnings = check::config(&mut value)?;
+    let spec = check::typed(value, "")?;
+    Ok(Bundle { spec, warnings })
+}
+
+/// Reads a `process.json`, as `exec --process` takes it. Returns warnings with it.
+pub fn parse_process(json: &[u8]) -> Result<(Process, Vec<String>), BadBundle> {
+    let alone = |error: BadBundle| BadBundle {
+        file: "process.json",
+        property: match error.property.strip_prefix("process") {
+            Some(property) => property.trim_start_matches('.').to_owned(),
+            None => error.property,
+        },
+        why: error.why,
+    };
+    let read = || {
+        let (value, warnings) = check::lone_process(check::read(json)?)?;
+        Ok((check::typed(value, "process")?, warnings))
+    };
+    read().map_err(alone)
+}
+
+/// Makes the container's cgroup of its path, its `linux.resources` and its own device nodes.
+pub type MakeCgroup<'a> =
+    &'a dyn Fn(PathBuf, &LinuxResources, &[Device]) -> Result<Cgroup, BadBundle>;
+
+/// What the command that asked for a bundle's container wants of it, beside the bundle.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The bundle's directory, absolute: relative paths of the bundle start there.
+    pub bundle_dir: &'a Path,
+    /// The hierarchies in which the container's cgroup is made.
+    pub layout: &'a CgroupLayout,
+    /// Makes the cgroup.
+    pub cgroup: MakeCgroup<'a>,
+    /// The process waits for `start` (`create`).
+    pub gate_start: bool,
+    /// The process waits for its wires.
+    pub wired: bool,
+    /// Columns and rows of the terminal, where the bundle names none.
+    pub console_size: Option<(u16, u16)>,
+    /// Move the root instead of pivoting to it (`--no-pivot`).
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring (`--no-new-keyring`).
+    pub no_new_keyring: bool,
+    /// How many descriptors after the standard three the process keeps (`--preserve-fds`).
+    pub preserve_fds: u32,
+    /// Writes to the root go to memory.
+    pub overlay: bool,
+    /// The container dies with the process that started it.
+    pub die_with_parent: bool,
+    /// Do not become the process of the bundle but hold: for a container without a command.
+    pub hold: bool,
+}
+
+/// Plans the container of a bundle.
+///
+/// The order of the steps is runc's, but where the kernel allows what waits for the parent to come later. Of note:
+/// * The cgroup is entered first, while the process still has the user id that its files belong to, and the host's `/proc`
+///   and `/sys` before it; then nothing that the container uses is accounted elsewhere.
+/// * A new time namespace is made here, not by clone(2), because offsets can be written only before somebody is in it
+///   (time_namespaces(7)); the process joins it after the maps' gate.
+/// * Everything that can fail because of the bundle comes before the start gate: `create` reports it, as runc's does.
+pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<Node, BadBundle> {
+    let spec = &bundle.spec;
+    let linux = spec.linux().clone().unwrap_or_else(no_linux);
+    let Some(process) = spec.process() else {
+        return Err(BadBundle::new("process", "is missing"));
+    };
+    let Some(root) = spec.root() else {
+        return Err(BadBundle::new("root", "is missing"));
+    };
+    let namespaces = namespaces(&linux);
+    if namespaces.get(&NamespaceKind::Mount) != Some(&NamespaceSource::New) {
+        return Err(BadBundle::new(
+            "linux.namespaces",
+            "has no new mount namespace: tincan does not do this yet",
+        ));
+    }
+    let has = |kind| namespaces.contains_key(&kind);
+    let is_new = |kind| namespaces.get(&kind) == Some(&NamespaceSource::New);
+
+    let own_devices = own_devices(&linux)?;
+    let cgroup_path = cgroup_path(name, linux.cgroups_path().as_deref())?;
+    let resources = linux.resources().clone().unwrap_or_default();
+    let cgroup = (request.cgroup)(cgroup_path, &resources, &own_devices)?;
+    let (mounts, read_only_late) = mounts::plan(
+        spec.mounts().as_deref().unwrap_or_default(),
+        &mounts::Around {
+            bundle_dir: request.bundle_dir,
+            layout: request.layout,
+            cgroup: &cgroup.path,
+            namespaces: &namespaces,
+        },
+    )?;
+    let time_offsets = time_offsets(&linux, &namespaces)?;
+    let sysctls = sysctls(&linux, &namespaces)?;
+    let hooks = Hooks::of(spec, process);
+    let propagation = match linux.rootfs_propagation().as_deref() {
+        None | Some("") => None,
+        Some(word) => Some(mounts::rootfs_propagation(word)?),
+    };
+    if request.no_pivot && propagation.is_some_and(|p| p.kind == PropagationKind::Private) {
+        return Err(BadBundle::new(
+            "linux.rootfsPropagation",
+            "is private, which is not safe without pivot_root",
+        ));
+    }
+
+    let mut steps = vec![Step::EnterCgroup];
+    if let Some(score) = process.oom_score_adj() {
+        steps.push(Step::OomScoreAdj(score));
+    }
+    for (kind, source) in &namespaces {
+        if let (NamespaceSource::Path(path), true) = (source, *kind != NamespaceKind::Pid) {
+            steps.push(Step::Join(*kind, path.clone()));
+        }
+    }
+    if is_new(NamespaceKind::Time) {
+        steps.push(Step::Unshare(NamespaceKind::Time));
+    }
+    if is_new(NamespaceKind::User) || is_new(NamespaceKind::Time) {
+        steps.push(Step::Gate(Gate::Maps));
+    }
+    if is_new(NamespaceKind::Time) {
+        steps.push(Step::Join(
+            NamespaceKind::Time,
+            PathBuf::from("/proc/self/ns/time_for_children"),
+        ));
+    }
+    if has(NamespaceKind::User) {
+        steps.push(Step::BecomeRoot);
+    }
+    if is_new(NamespaceKind::Cgroup) {
+        steps.push(Step::Unshare(NamespaceKind::Cgroup));
+    }
+    steps.push(Step::NewSession);
+
+    steps.push(Step::RootPropagation(outer_propagation(propagation)));
+    let root_dir = request.bundle_dir.join(root.path());
+    steps.push(Step::Root(if request.overlay {
+        Root::Overlay(root_dir)
+    } else {
+        Root::Directory(root_dir)
+    }));
+    let own_dev = !mounts::dev_is_bound(&mounts);
+    steps.extend(mounts);
+    if own_dev {
+        steps.extend(devices(own_devices).into_iter().map(Step::Device));
+        steps.extend(links());
+    }
+    steps.extend(process::console(process, request.console_size));
+    if !hooks.outside.prestart.is_empty() || !hooks.outside.create_runtime.is_empty() {
+        steps.push(Step::Gate(Gate::Hooks));
+    }
+    steps.extend(hooks.create_container);
+    steps.push(if request.no_pivot {
+        Step::MoveRoot
+    } else {
+        Step::PivotRoot
+    });
+    if let Some(p) = propagation
+        && matches!(
+            p.kind,
+            PropagationKind::Shared | PropagationKind::Unbindable
+        )
+    {
+        steps.push(Step::FinalPropagation(p));
+    }
+    let readonly = root.readonly().unwrap_or(false);
+    if readonly && !request.hold && process.cwd() != Path::new("/") {
+        // Where it is missing it is made, and that has to be while the root can be written.
+        steps.push(Step::Chdir(process.cwd().clone()));
+    }
+    steps.extend(names(spec, has(NamespaceKind::Uts))?);
+    // Parameters of an interface (net.ipv4.conf.eth0) are there only when the interface is.
+    let wired_early = request.wired && sysctls.iter().any(|(key, _)| key.starts_with("net"));
+    if wired_early {
+        steps.push(Step::Gate(Gate::Wired));
+    }
+    steps.extend(
+        sysctls
+            .into_iter()
+            .map(|(key, value)| Step::Sysctl { key, value }),
+    );
+    steps.extend(read_only_late);
+    if readonly {
+        steps.push(Step::ReadonlyRoot);
+    }
+    steps.extend(paths(
+        linux.readonly_paths(),
+        "readonlyPaths",
+        Step::Readonly,
+    )?);
+    steps.extend(paths(linux.masked_paths(), "maskedPaths", Step::Mask)?);
+    if !request.no_new_keyring {
+        steps.push(Step::SessionKeyring(keyring(name)));
+    }
+    if !request.hold {
+        steps.extend(process::identity(process, Some(UMASK)));
+    }
+    if request.wired && !wired_early {
+        steps.push(Step::Gate(Gate::Wired));
+    }
+    if request.gate_start {
+        steps.push(Step::Gate(Gate::Start));
+    }
+    steps.extend(hooks.start_container);
+    let command = (!request.hold).then(|| process::command(process));
+    steps.extend(last(request.preserve_fds, command));
+
+    Ok(Node {
+        name: name.clone(),
+        id_maps: is_new(NamespaceKind::User).then(|| IdMaps {
+            uids: id_maps(linux.uid_mappings()),
+            gids: id_maps(linux.gid_mappings()),
+        }),
+        time_offsets,
+        cgroup: Some(cgroup),
+        steps,
+        hooks: hooks.outside,
+        netns_name: None,
+        loopback: is_new(NamespaceKind::Network),
+        die_with_parent: request.die_with_parent,
+        namespaces,
+    })
+}
+
+/// The umask of a container's first process, where the bundle says none, as in runc.
+const UMASK: u32 = 0o022;
+
+/// What the caller of `exec` wants, beside the process.
+#[derive(Debug, Clone, Copy)]
+pub struct ExecRequest<'a> {
+    /// The container that is joined.
+    pub name: &'a ContainerName,
+    /// Whether it has a user namespace, whose root the process becomes first.
+    pub user_namespace: bool,
+    /// Columns and rows of the terminal, where the process names none.
+    pub console_size: Option<(u16, u16)>,
+    /// Keep the caller's session keyring (`--no-new-keyring`).
+    pub no_new_keyring: bool,
+    /// How many descriptors after the standard three the process keeps (`--preserve-fds`).
+    pub preserve_fds: u32,
+}
+
+/// Plans a process that joins a running container: what is left to do when it is in the container's namespaces.
+pub fn exec_steps(process: &Process, request: &ExecRequest) -> Vec<Step> {
+    let mut steps = vec![Step::EnterCgroup];
+    if let Some(score) = process.oom_score_adj() {
+        steps.push(Step::OomScoreAdj(score));
+    }
+    if request.user_namespace {
+        steps.push(Step::BecomeRoot);
+    }
+    steps.push(Step::NewSession);
+    steps.extend(process::console(process, request.console_size));
+    if !request.no_new_keyring {
+        steps.push(Step::SessionKeyring(keyring(request.name)));
+    }
+    steps.extend(process::identity(process, None));
+    steps.extend(last(request.preserve_fds, Some(process::command(process))));
+    steps
+}
+
+/// A container over the host's own files.
+#[derive(Debug, Clone)]
+pub struct HostRequest<'a> {
+    /// Where the host's cgroups are mounted.
+    pub layout: &'a CgroupLayout,
+    /// The namespaces that are new; all others are shared.
+    pub new: &'a BTreeSet<NamespaceKind>,
+    /// The container's cgroup.
+    pub cgroup: Option<Cgroup>,
+    /// What it becomes; without, it holds.
+    pub command: Option<Command>,
+    /// The caller's working directory, which the command keeps.
+    pub cwd: &'a Path,
+    /// Start a session of its own, as a container that nobody waits for does.
+    pub new_session: bool,
+    /// The process waits for its wires.
+    pub wired: bool,
+    /// How many descriptors after the standard three the process keeps (`--preserve-fds`).
+    pub preserve_fds: u32,
+    /// The container dies with the process that started it.
+    pub die_with_parent: bool,
+}
+
+/// Plans a container over the host's own files: `tincan run -- CMD` without a root of its own. Only what shows the wrong
+/// namespace is mounted anew; user, rights and environment are the caller's.
+pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
+    let is_new = |kind| request.new.contains(&kind);
+    let mut steps = Vec::new();
+    if request.cgroup.is_some() {
+        steps.push(Step::EnterCgroup);
+    }
+    if is_new(NamespaceKind::Cgroup) {
+        steps.push(Step::Unshare(NamespaceKind::Cgroup));
+    }
+    if request.new_session {
+        steps.push(Step::NewSession);
+    }
+    if is_new(NamespaceKind::Mount) {
+        steps.push(Step::RootPropagation(RSLAVE));
+        steps.push(Step::Root(Root::Host));
+        if is_new(NamespaceKind::Pid) {
+            steps.push(kernel_mount("proc", "/proc"));
+        }
+        if is_new(NamespaceKind::Network) {
+            let cgroups = Path::new("/sys/fs/cgroup");
+            let mut hierarchies = request.layout.v1.iter().chain(&request.layout.v2);
+            let hidden = hierarchies.any(|one| one.mount_point.starts_with(cgroups));
+            if hidden {
+                steps.push(Step::Keep(cgroups.to_owned()));
+            }
+            steps.push(kernel_mount("sysfs", "/sys"));
+            if hidden {
+                steps.push(Step::Mount(Mount {
+                    destination: cgroups.to_owned(),
+                    what: MountWhat::Bind {
+                        source: cgroups.to_owned(),
+                        recursive: true,
+                    },
+                    attrs: MountAttrs::default(),
+                    propagation: Vec::new(),
+                }));
+            }
+        }
+        // A directory that is hidden now would still be looked at, and with it the other namespaces.
+        if ["/proc", "/sys"]
+            .iter()
+            .any(|hidden| request.cwd.starts_with(hidden))
+        {
+            steps.push(Step::Chdir(request.cwd.to_owned()));
+        }
+    }
+    if request.wired {
+        steps.push(Step::Gate(Gate::Wired));
+    }
+    steps.extend(last(request.preserve_fds, request.command));
+    Node {
+        name: name.clone(),
+        namespaces: request
+            .new
+            .iter()
+            .map(|kind| (*kind, NamespaceSource::New))
+            .collect(),
+        id_maps: None,
+        time_offsets: Vec::new(),
+        cgroup: request.cgroup,
+        steps,
+        hooks: RuntimeHooks::default(),
+        netns_name: None,
+        loopback: is_new(NamespaceKind::Network),
+        die_with_parent: request.die_with_parent,
+    }
+}
+
+/// A file system of the kernel's own, with nothing to run, no nodes and no set-user-ID on it.
+fn kernel_mount(fstype: &str, at: &str) -> Step {
+    Step::Mount(Mount {
+        destination: PathBuf::from(at),
+        what: MountWhat::Filesystem {
+            fstype: fstype.to_owned(),
+            source: fstype.to_owned(),
+            options: Vec::new(),
+            copy_up: false,
+        },
+        attrs: MountAttrs {
+            set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC,
+            ..MountAttrs::default()
+        },
+        propagation: Vec::new(),
+    })
+}
+
+/// The end of every list. Closing comes last but for the exec, so that nothing of the host's is open in the workload
+/// (CVE-2024-21626).
+fn last(preserve: u32, command: Option<Command>) -> [Step; 2] {
+    [
+        Step::CloseDescriptors { preserve },
+        command.map_or(Step::Hold, Step::Exec),
+    ]
+}
+
+/// runc's name for it.
+fn keyring(name: &ContainerName) -> String {
+    format!("_ses.{name}")
+}
+
+/// A bundle without `linux` asks for nothing; the default of `oci-spec` would ask for namespaces.
+fn no_linux() -> Linux {
+    let mut linux = Linux::default();
+    linux
+        .set_resources(None)
+        .set_namespaces(None)
+        .set_masked_paths(None)
+        .set_readonly_paths(None);
+    linux
+}
+
+fn namespaces(linux: &Linux) -> BTreeMap<NamespaceKind, NamespaceSource> {
+    let namespaces = linux.namespaces().iter().flatten();
+    namespaces
+        .map(|namespace| {
+            let kind = match namespace.typ() {
+                LinuxNamespaceType::User => NamespaceKind::User,
+                LinuxNamespaceType::Cgroup => NamespaceKind::Cgroup,
+                LinuxNamespaceType::Ipc => NamespaceKind::Ipc,
+                LinuxNamespaceType::Uts => NamespaceKind::Uts,
+                LinuxNamespaceType::Network => NamespaceKind::Network,
+                LinuxNamespaceType::Pid => NamespaceKind::Pid,
+                LinuxNamespaceType::Time => NamespaceKind::Time,
+                LinuxNamespaceType::Mount => NamespaceKind::Mount,
+            };
+            let source = match namespace.path() {
+                Some(path) if !path.as_os_str().is_empty() => NamespaceSource::Path(path.clone()),
+                _ => NamespaceSource::New,
+            };
+            (kind, source)
+        })
+        .collect()
+}
+
+fn id_maps(maps: &Option<Vec<LinuxIdMapping>>) -> Vec<IdMap> {
+    let maps = maps.iter().flatten();
+    maps.map(|map| IdMap {
+        inside: map.container_id(),
+        outside: map.host_id(),
+        size: map.size(),
+    })
+    .collect()
+}
+
+/// Where the cgroup is, below each hierarchy's mount point (config-linux.md, Cgroups Path): absolute as it says, relative
+/// below `/tincan`, without a word `/tincan/NAME`.
+fn cgroup_path(name: &ContainerName, asked: Option<&Path>) -> Result<PathBuf, BadBundle> {
+    let bad = |why: String| Err(BadBundle::new("linux.cgroupsPath", why));
+    let parent = Path::new("/tincan");
+    let asked = match asked {
+        Some(asked) if !asked.as_os_str().is_empty() => asked,
+        _ => return Ok(parent.join(name.as_str())),
+    };
+    let shown = asked.display();
+    if asked.to_string_lossy().split(':').count() == 3 {
+        return bad(format!(
+            "`{shown}` is for systemd: tincan does not do this yet; a right one is `/tincan/{name}`"
+        ));
+    }
+    if asked
+        .components()
+        .any(|part| part == std::path::Component::ParentDir)
+    {
+        return bad(format!("`{shown}` has `..` in it"));
+    }
+    let path = mounts::in_root(&parent.join(asked));
+    if path == Path::new("/") {
+        return bad(format!("`{shown}` is the root of all cgroups"));
+    }
+    Ok(path)
+}
+
+const RSLAVE: Propagation = Propagation {
+    kind: PropagationKind::Slave,
+    recursive: true,
+};
+
+/// How the host's mounts hang together with the new namespace's until the root is changed. With `shared` they stay in one
+/// group, so that what is bound from there can be shared too; `unbindable` is for the finished root alone.
+fn outer_propagation(asked: Option<Propagation>) -> Propagation {
+    match asked {
+        None => RSLAVE,
+        Some(p) if p.kind == PropagationKind::Unbindable => RSLAVE,
+        Some(p) => p,
+    }
+}
+
+/// The offsets of a new time namespace, a line each as `/proc/PID/timens_offsets` takes them.
+fn time_offsets(
+    linux: &Linux,
+    namespaces: &BTreeMap<NamespaceKind, NamespaceSource>,
+) -> Result<Vec<String>, BadBundle> {
+    let bad = |property: &str, why: &str| Err(BadBundle::new(property, why));
+    let none = HashMap::<String, LinuxTimeOffset>::new();
+    let offsets = linux.time_offsets().as_ref().unwrap_or(&none);
+    if offsets.is_empty() {
+        return Ok(Vec::new());
+    }
+    match namespaces.get(&NamespaceKind::Time) {
+        Some(NamespaceSource::New) => {}
+        Some(NamespaceSource::Path(_)) => {
+            return bad(
+                "linux.timeOffsets",
+                "is there, but the time namespace is joined",
+            );
+        }
+        None => {
+            return bad(
+                "linux.timeOffsets",
+                "is there, but no `time` in linux.namespaces",
+            );
+        }
+    }
+    let mut lines = Vec::new();
+    for (clock, offset) in offsets {
+        let property = format!("linux.timeOffsets.{clock}");
+        if clock != "monotonic" && clock != "boottime" {
+            return bad(&property, "is no clock; there are monotonic and boottime");
+        }
+        let nanoseconds = offset.nanosecs().unwrap_or(0);
+        if nanoseconds >= 1_000_000_000 {
+            return bad(&format!("{property}.nanosecs"), "is a second or more");
+        }
+        lines.push(format!(
+            "{clock} {} {nanoseconds}",
+            offset.secs().unwrap_or(0)
+        ));
+    }
+    lines.sort();
+    Ok(lines)
+}
+
+/// The kernel parameters that belong to a namespace, and no others (as runc). Sorted, for the specification has no order.
+fn sysctls(
+    linux: &Linux,
+    namespaces: &BTreeMap<NamespaceKind, NamespaceSource>,
+) -> Result<BTreeMap<String, String>, BadBundle> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shm_rmid_forced",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+    ];
+    let mut sysctls = BTreeMap::new();
+    for (key, value) in linux.sysctl().iter().flatten() {
+        let bad = |why: String| Err(BadBundle::new("linux.sysctl", format!("`{key}` {why}")));
+        let dotted = dotted(key);
+        if dotted
+            .split(['.', '/'])
+            .any(|part| part.is_empty() || part == "..")
+        {
+            return bad("is no kernel parameter; a right one is `net.ipv4.ip_forward`".to_owned());
+        }
+        let of = match dotted.split_once('.') {
+            Some(("net", _)) => NamespaceKind::Network,
+            Some(("user", _)) => NamespaceKind::User,
+            _ if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") => {
+                NamespaceKind::Ipc
+            }
+            _ if dotted == "kernel.domainname" => NamespaceKind::Uts,
+            _ if dotted == "kernel.hostname" => {
+                return bad("is what `hostname` is for".to_owned());
+            }
+            _ => return bad("is not of a namespace: it would change the whole host".to_owned()),
+        };
+        if !namespaces.contains_key(&of) {
+            return bad(format!(
+                "is of the {of} namespace, which the container shares"
+            ));
+        }
+        sysctls.insert(key.clone(), value.clone());
+    }
+    Ok(sysctls)
+}
+
+/// A parameter's name with dots between its parts. Whichever of `.` and `/` comes first separates, the other is part of a
+/// name (sysctl(8)).
+fn dotted(key: &str) -> String {
+    match key.find(['.', '/']).map(|at| &key[at..=at]) {
+        Some("/") => key
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect(),
+        _ => key.to_owned(),
+    }
+}
+
+/// Host and domain name; both are at most 64 bytes (`__NEW_UTS_LEN`).
+fn names(spec: &Spec, own: bool) -> Result<Vec<Step>, BadBundle> {
+    let mut steps = Vec::new();
+    let hostname: fn(String) -> Step = Step::Hostname;
+    for (property, name, step) in [
+        ("hostname", spec.hostname(), hostname),
+        ("domainname", spec.domainname(), Step::Domainname),
+    ] {
+        let Some(name) = name.as_ref().filter(|name| !name.is_empty()) else {
+            continue;
+        };
+        if !own {
+            return Err(BadBundle::new(
+                property,
+                "is there, but no `uts` in linux.namespaces: it would change the host's",
+            ));
+        }
+        if name.len() > 64 {
+            return Err(BadBundle::new(
+                property,
+                format!("`{name}` is over 64 bytes long"),
+            ));
+        }
+        steps.push(step(name.clone()));
+    }
+    Ok(steps)
+}
+
+/// config-linux.md: absolute paths in the container.
+fn paths(
+    paths: &Option<Vec<String>>,
+    property: &str,
+    step: fn(PathBuf) -> Step,
+) -> Result<Vec<Step>, BadBundle> {
+    let paths = paths.iter().flatten().enumerate();
+    paths
+        .map(|(index, path)| {
+            if !path.starts_with('/') {
+                return Err(BadBundle::new(
+                    &format!("linux.{property}[{index}]"),
+                    format!("`{path}` is not absolute"),
+                ));
+            }
+            Ok(step(mounts::in_root(Path::new(path))))
+        })
+        .collect()
+}
+
+/// The nodes that the bundle asks for.
+fn own_devices(linux: &Linux) -> Result<Vec<Device>, BadBundle> {
+    let devices = linux.devices().iter().flatten().enumerate();
+    devices
+        .map(|(index, device)| {
+            let number = |key: &str, number: i64| {
+                u32::try_from(number).map_err(|_| {
+                    BadBundle::new(
+                        &format!("linux.devices[{index}].{key}"),
+                        format!("is {number}, no device number"),
+                    )
+                })
+            };
+            let kind = match device.typ() {
+                LinuxDeviceType::B => DeviceKind::Block,
+                LinuxDeviceType::P => DeviceKind::Fifo,
+                LinuxDeviceType::A | LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Char,
+            };
+            let (major, minor) = match kind {
+                DeviceKind::Fifo => (0, 0),
+                DeviceKind::Char | DeviceKind::Block => (
+                    number("major", device.major())?,
+                    number("minor", device.minor())?,
+                ),
+            };
+            Ok(Device {
+                path: mounts::in_root(device.path()),
+                kind,
+                major,
+                minor,
+                // Some callers leave the kind of file in it, as stat(2) does.
+                mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+                uid: device.uid().unwrap_or(0),
+                gid: device.gid().unwrap_or(0),
+            })
+        })
+        .collect()
+}
+
+/// The nodes that every container has (config-linux.md, Default Devices), but for those the bundle has its own of; then the
+/// bundle's.
+fn devices(own: Vec<Device>) -> Vec<Device> {
+    const DEFAULT: [(&str, u32, u32); 6] = [
+        ("/dev/null", 1, 3),
+        ("/dev/zero", 1, 5),
+        ("/dev/full", 1, 7),
+        ("/dev/random", 1, 8),
+        ("/dev/urandom", 1, 9),
+        ("/dev/tty", 5, 0),
+    ];
+    let mut all: Vec<Device> = DEFAULT
+        .into_iter()
+        .filter(|(path, ..)| !own.iter().any(|device| device.path == Path::new(path)))
+        .map(|(path, major, minor)| Device {
+            path: PathBuf::from(path),
+            kind: DeviceKind::Char,
+            major,
+            minor,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        })
+        .collect();
+    all.extend(own);
+    all
+}
+
+/// runtime-linux.md, Dev symbolic links; `/dev/core` and `/dev/ptmx` as in runc (the latter: config-linux.md, Default
+/// Devices).
+fn links() -> impl Iterator<Item = Step> {
+    [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+        ("/dev/core", "/proc/kcore"),
+        ("/dev/ptmx", "pts/ptmx"),
+    ]
+    .into_iter()
+    .map(|(at, target)| Step::Symlink {
+        target: PathBuf::from(target),
+        at: PathBuf::from(at),
+    })
+}
+
+/// The hooks of a bundle, by who runs them.
+struct Hooks {
+    outside: RuntimeHooks,
+    create_container: Vec<Step>,
+    start_container: Vec<Step>,
+}
+
+impl Hooks {
+    fn of(spec: &Spec, process: &Process) -> Self {
+        let read = |hooks: &Option<Vec<SpecHook>>| -> Vec<Hook> {
+            hooks.iter().flatten().map(hook).collect()
+        };
+        let Some(hooks) = spec.hooks() else {
+            return Hooks {
+                outside: RuntimeHooks::default(),
+                create_container: Vec::new(),
+                start_container: Vec::new(),
+            };
+        };
+        let inside = |kind: HookKind, hooks: Vec<Hook>| {
+            hooks
+                .into_iter()
+                .map(|hook| Step::Hook(kind, hook))
+                .collect()
+        };
+        // runc's startContainer hooks without an environment have the process's, and there are hooks that rely on it.
+        let start = hooks.start_container().iter().flatten().map(|asked| Hook {
+            env: asked
+                .env()
+                .clone()
+                .unwrap_or_else(|| process::command(process).env),
+            ..hook(asked)
+        });
+        Hooks {
+            outside: RuntimeHooks {
+                // Deprecated in the specification, but defined by it, and what Docker uses.
+                prestart: read(hooks.prestart()),
+                create_runtime: read(hooks.create_runtime()),
+                poststart: read(hooks.poststart()),
+                poststop: read(hooks.poststop()),
+            },
+            create_container: inside(HookKind::CreateContainer, read(hooks.create_container())),
+            start_container: inside(HookKind::StartContainer, start.collect()),
+        }
+    }
+}
+
+fn hook(hook: &SpecHook) -> Hook {
+    Hook {
+        path: hook.path().clone(),
+        args: hook.args().clone().unwrap_or_default(),
+        env: hook.env().clone().unwrap_or_default(),
+        timeout: hook
+            .timeout()
+            .and_then(|seconds| u64::try_from(seconds).ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

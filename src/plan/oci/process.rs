@@ -1,0 +1,251 @@
+//! The process of a bundle or of `exec`: who it is, what it may do, and what it becomes (runtime-spec config.md, Process).
+
+use std::collections::HashSet;
+
+use oci_spec::runtime::{Capabilities as CapabilitySet, Process};
+
+use super::super::step::{Capabilities, Command, Rlimit, Step, User};
+
+/// The steps that turn the container's first process, or one that joined the container, into the user's: limits and ids,
+/// all but the exec.
+///
+/// Limits come first, since raising one needs CAP_SYS_RESOURCE; the working directory is looked for as root, as in runc;
+/// the user changes before the capabilities are set, since only a process that still has CAP_SETUID can change it, and
+/// setuid(2) would take them away again.
+pub(super) fn identity(process: &Process, umask: Option<u32>) -> Vec<Step> {
+    let mut steps: Vec<Step> = rlimits(process).into_iter().map(Step::Rlimit).collect();
+    if process.no_new_privileges().unwrap_or(false) {
+        steps.push(Step::NoNewPrivileges);
+    }
+    steps.push(Step::Chdir(process.cwd().clone()));
+    let user = process.user();
+    steps.push(Step::User(User {
+        uid: user.uid(),
+        gid: user.gid(),
+        additional_gids: user.additional_gids().clone().unwrap_or_default(),
+        umask: user.umask().or(umask),
+    }));
+    steps.push(Step::Capabilities(capabilities(process)));
+    steps
+}
+
+/// The program, with the last value of every variable that is given twice, as in runc.
+pub(super) fn command(process: &Process) -> Command {
+    let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
+    let mut seen = HashSet::new();
+    let mut env: Vec<String> = process
+        .env()
+        .iter()
+        .flatten()
+        .rev()
+        .filter(|variable| seen.insert(name(variable)))
+        .cloned()
+        .collect();
+    env.reverse();
+    Command {
+        args: process.args().clone().unwrap_or_default(),
+        env,
+    }
+}
+
+/// Columns and rows of the terminal: those that the process asks for, or else the caller's.
+pub(super) fn console(process: &Process, caller: Option<(u16, u16)>) -> Option<Step> {
+    let asked = process.console_size().and_then(|size| {
+        let columns = u16::try_from(size.width()).ok()?;
+        let rows = u16::try_from(size.height()).ok()?;
+        (columns != 0 && rows != 0).then_some((columns, rows))
+    });
+    process
+        .terminal()
+        .unwrap_or(false)
+        .then_some(Step::Console {
+            size: asked.or(caller),
+        })
+}
+
+/// All five sets. A process without `capabilities` has none, as in runc.
+fn capabilities(process: &Process) -> Capabilities {
+    let Some(sets) = process.capabilities() else {
+        return Capabilities::default();
+    };
+    Capabilities {
+        bounding: by_number(sets.bounding()),
+        effective: by_number(sets.effective()),
+        inheritable: by_number(sets.inheritable()),
+        permitted: by_number(sets.permitted()),
+        ambient: by_number(sets.ambient()),
+    }
+}
+
+fn by_number(set: &Option<CapabilitySet>) -> Vec<caps::Capability> {
+    let mut set: Vec<caps::Capability> = set
+        .iter()
+        .flatten()
+        .filter_map(|name| capability(&name.to_string()))
+        .collect();
+    set.sort_by_key(caps::Capability::index);
+    set
+}
+
+/// A capability by its name, with or without `CAP_`.
+pub(super) fn capability(name: &str) -> Option<caps::Capability> {
+    let name = name.to_uppercase();
+    let name = name.strip_prefix("CAP_").unwrap_or(&name);
+    format!("CAP_{name}").parse().ok()
+}
+
+fn rlimits(process: &Process) -> Vec<Rlimit> {
+    process
+        .rlimits()
+        .iter()
+        .flatten()
+        .filter_map(|limit| {
+            let name = limit.typ().to_string();
+            Some(Rlimit {
+                resource: rlimit_number(&name)?,
+                name,
+                soft: limit.soft(),
+                hard: limit.hard(),
+            })
+        })
+        .collect()
+}
+
+/// The kernel's number of a resource limit (getrlimit(2)).
+pub(super) fn rlimit_number(name: &str) -> Option<u32> {
+    Some(match name {
+        "RLIMIT_AS" => libc::RLIMIT_AS,
+        "RLIMIT_CORE" => libc::RLIMIT_CORE,
+        "RLIMIT_CPU" => libc::RLIMIT_CPU,
+        "RLIMIT_DATA" => libc::RLIMIT_DATA,
+        "RLIMIT_FSIZE" => libc::RLIMIT_FSIZE,
+        "RLIMIT_LOCKS" => libc::RLIMIT_LOCKS,
+        "RLIMIT_MEMLOCK" => libc::RLIMIT_MEMLOCK,
+        "RLIMIT_MSGQUEUE" => libc::RLIMIT_MSGQUEUE,
+        "RLIMIT_NICE" => libc::RLIMIT_NICE,
+        "RLIMIT_NOFILE" => libc::RLIMIT_NOFILE,
+        "RLIMIT_NPROC" => libc::RLIMIT_NPROC,
+        "RLIMIT_RSS" => libc::RLIMIT_RSS,
+        "RLIMIT_RTPRIO" => libc::RLIMIT_RTPRIO,
+        "RLIMIT_RTTIME" => libc::RLIMIT_RTTIME,
+        "RLIMIT_SIGPENDING" => libc::RLIMIT_SIGPENDING,
+        "RLIMIT_STACK" => libc::RLIMIT_STACK,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn process(more: serde_json::Value) -> Process {
+        let mut value = json!({"cwd": "/w", "args": ["a", "b"], "user": {"uid": 7, "gid": 8}});
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn limits_come_before_the_user_and_capabilities_last() {
+        let process = process(json!({
+            "noNewPrivileges": true,
+            "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 1}],
+        }));
+        let steps: Vec<String> = identity(&process, None)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            steps,
+            [
+                "set RLIMIT_CORE",
+                "give up new privileges",
+                "change to the directory /w",
+                "become user 7:8",
+                "set the capabilities",
+            ]
+        );
+    }
+
+    #[test]
+    fn capabilities_are_sorted_by_number_and_missing_sets_are_empty() {
+        let process = process(
+            json!({"capabilities": {"bounding": ["CAP_SYS_ADMIN", "CAP_CHOWN", "CAP_BPF"]}}),
+        );
+        let sets = capabilities(&process);
+        assert_eq!(
+            sets.bounding,
+            [
+                caps::Capability::CAP_CHOWN,
+                caps::Capability::CAP_SYS_ADMIN,
+                caps::Capability::CAP_BPF,
+            ]
+        );
+        assert!(sets.ambient.is_empty());
+    }
+
+    #[test]
+    fn every_capability_of_the_specification_has_a_number() {
+        for known in caps::all() {
+            let name = known.to_string();
+            let read: oci_spec::runtime::Capability = serde_json::from_value(json!(name)).unwrap();
+            assert_eq!(capability(&read.to_string()), Some(known));
+        }
+    }
+
+    #[test]
+    fn every_limit_of_the_specification_has_a_number() {
+        for name in [
+            "AS",
+            "CORE",
+            "CPU",
+            "DATA",
+            "FSIZE",
+            "LOCKS",
+            "MEMLOCK",
+            "MSGQUEUE",
+            "NICE",
+            "NOFILE",
+            "NPROC",
+            "RSS",
+            "RTPRIO",
+            "RTTIME",
+            "SIGPENDING",
+            "STACK",
+        ] {
+            let limits =
+                json!({"rlimits": [{"type": format!("RLIMIT_{name}"), "soft": 1, "hard": 2}]});
+            assert_eq!(rlimits(&process(limits)).len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn of_a_variable_given_twice_the_last_one_counts() {
+        let process = process(json!({"env": ["A=1", "B=2", "A=3"]}));
+        assert_eq!(command(&process).env, ["B=2", "A=3"]);
+    }
+
+    #[test]
+    fn the_process_says_its_terminals_size_before_the_caller_does() {
+        let without = process(json!({}));
+        assert_eq!(console(&without, Some((80, 25))), None);
+        let with = process(json!({"terminal": true}));
+        assert_eq!(
+            console(&with, Some((80, 25))),
+            Some(Step::Console {
+                size: Some((80, 25))
+            })
+        );
+        let sized = process(json!({"terminal": true, "consoleSize": {"height": 9, "width": 30}}));
+        assert_eq!(
+            console(&sized, Some((80, 25))),
+            Some(Step::Console {
+                size: Some((30, 9))
+            })
+        );
+    }
+}
