@@ -2,6 +2,7 @@
 
 mod clean;
 mod host;
+mod machine;
 
 fn main() -> std::process::ExitCode {
     host::main([clean::tests()].concat())
