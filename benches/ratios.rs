@@ -1,0 +1,846 @@
+//! `make bench`: tincan beside its peers, interleaved in one run on a disposable machine, so that what disturbs one
+//! disturbs all. Absolute times are this machine's; the ratios are what carries over.
+
+#[path = "../tests/it/machine.rs"]
+mod machine;
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+const TINCAN: &str = env!("CARGO_BIN_EXE_tincan");
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Longer than everything takes, also where each number is ten times this machine's.
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// The pause before every sample, in which the kernel cleans up behind the one before.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How much is measured.
+struct Effort {
+    rounds: usize,
+    containers: usize,
+    iperf_rounds: usize,
+    iperf_seconds: u32,
+}
+
+const FULL: Effort = Effort {
+    rounds: 51,
+    containers: 1000,
+    iperf_rounds: 9,
+    iperf_seconds: 3,
+};
+
+const QUICK: Effort = Effort {
+    rounds: 11,
+    containers: 100,
+    iperf_rounds: 3,
+    iperf_seconds: 1,
+};
+
+fn main() -> ExitCode {
+    if let Some((stage, job)) = machine::stage() {
+        return machine::go_on(&stage, &job, || measure(job == "full"));
+    }
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("the benchmarks need root: they make namespaces and links");
+        return ExitCode::FAILURE;
+    }
+    machine::remove_abandoned_cgroups();
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    match machine::run(if quick { "quick" } else { "full" }, LIMIT, true) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures everything and prints it; a full run is written down as well.
+fn measure(full: bool) {
+    let effort = if full { FULL } else { QUICK };
+    let setting = Setting::make();
+    let mut report = heading(&effort);
+    print!("{report}");
+    let mut failures = 0;
+    let mut add = |table: Table| {
+        let text = table.markdown();
+        print!("{text}");
+        report += &text;
+        failures += table.rows.iter().filter(|row| row.values.is_err()).count();
+    };
+
+    let bundle = bundle(&setting, &effort);
+    let wiring = wiring(&effort, bundle.added_by_net());
+    add(bundle);
+    add(pair(&setting, &effort));
+    add(wiring);
+    add(exec(&setting, &effort));
+    add(lifecycle(&setting, &effort));
+    add(memory(&setting, &effort));
+    let (cost, totals) = scale(&setting, &effort);
+    add(cost);
+    add(totals);
+    add(throughput(&effort));
+
+    if full {
+        if let Ok(notes) = fs::read_to_string(Path::new(HERE).join("benches/NOTES.md")) {
+            report += "\n";
+            report += &notes;
+        }
+        fs::write(Path::new(HERE).join("benches/RESULTS.md"), report)
+            .expect("RESULTS.md is writable");
+    }
+    assert_eq!(
+        failures, 0,
+        "so many subjects could not be measured; the tables say why"
+    );
+}
+
+/// The files that all subjects share.
+struct Setting {
+    rootfs: PathBuf,
+    /// The bundle that runs `/bin/true`.
+    short: PathBuf,
+    /// The same with `/bin/sleep 0.3`, long enough to look at the runtime meanwhile.
+    brief: PathBuf,
+    /// The same with a workload that stays.
+    long: PathBuf,
+}
+
+impl Setting {
+    fn make() -> Self {
+        let work = Path::new(machine::WORK);
+        let rootfs = work.join("busybox");
+        let recipe = Path::new(HERE).join("rootfs-examples/busybox/make.sh");
+        must(Command::new(recipe).arg(&rootfs));
+        let bundle = |name: &str, args: Value| {
+            let dir = work.join(name);
+            fs::create_dir(&dir).expect("the work directory is empty");
+            must(Command::new("runc").arg("spec").current_dir(&dir));
+            let config = dir.join("config.json");
+            let text = fs::read_to_string(&config).expect("runc wrote it");
+            let mut spec: Value = serde_json::from_str(&text).expect("runc writes JSON");
+            spec["process"]["terminal"] = json!(false);
+            spec["process"]["args"] = args;
+            spec["root"]["path"] = json!(rootfs);
+            fs::write(config, spec.to_string()).expect("the work directory is writable");
+            dir
+        };
+        Setting {
+            short: bundle("short", json!(["/bin/true"])),
+            brief: bundle("brief", json!(["/bin/sleep", "0.3"])),
+            long: bundle("long", json!(["/bin/sleep", "100000"])),
+            rootfs,
+        }
+    }
+}
+
+/// Something that is measured: its name, and what takes the n-th sample.
+struct Subject<'a> {
+    what: String,
+    sample: Box<dyn FnMut(usize) -> Result<f64, String> + 'a>,
+}
+
+fn subject<'a>(
+    what: impl Into<String>,
+    sample: impl FnMut(usize) -> Result<f64, String> + 'a,
+) -> Subject<'a> {
+    Subject {
+        what: what.into(),
+        sample: Box::new(sample),
+    }
+}
+
+/// Takes a sample of every subject in turn, beginning with another one each round, so that nobody always runs behind the
+/// same predecessor. The first round warms up and does not count.
+fn interleaved(rounds: usize, subjects: Vec<Subject>) -> Vec<Row> {
+    let mut rows: Vec<Row> = subjects
+        .iter()
+        .map(|subject| Row {
+            what: subject.what.clone(),
+            values: Ok(Vec::new()),
+            target: None,
+        })
+        .collect();
+    let mut subjects = subjects;
+    for round in 0..=rounds {
+        for turn in 0..subjects.len() {
+            let index = (turn + round) % subjects.len();
+            let Ok(values) = &mut rows[index].values else {
+                continue;
+            };
+            std::thread::sleep(PAUSE);
+            match (subjects[index].sample)(round) {
+                Ok(value) if round > 0 => values.push(value),
+                Ok(_) => {}
+                Err(why) => rows[index].values = Err(why),
+            }
+        }
+    }
+    rows
+}
+
+/// One line of a table.
+struct Row {
+    what: String,
+    /// The samples, or why there are none.
+    values: Result<Vec<f64>, String>,
+    /// What was aimed at, and whether it is reached.
+    target: Option<(String, bool)>,
+}
+
+impl Row {
+    fn median(&self) -> Option<f64> {
+        quantile(self.values.as_ref().ok()?, 0.5)
+    }
+}
+
+/// One table of the report.
+struct Table {
+    title: &'static str,
+    /// What is measured, and what to know about it.
+    about: String,
+    unit: &'static str,
+    /// The row that the others are compared with.
+    reference: usize,
+    rows: Vec<Row>,
+}
+
+impl Table {
+    /// A row's median as a multiple of the reference's.
+    fn ratio(&self, row: usize) -> Option<f64> {
+        Some(self.rows[row].median()? / self.rows[self.reference].median()?)
+    }
+
+    /// Sets the aim of a row: a ratio that is to be at most, or at least, this much.
+    fn aim(mut self, row: usize, at_most: bool, ratio: f64) -> Self {
+        let sign = if at_most { "≤" } else { "≥" };
+        let met = self
+            .ratio(row)
+            .is_some_and(|is| if at_most { is <= ratio } else { is >= ratio });
+        let of = &self.rows[self.reference].what;
+        self.rows[row].target = Some((format!("{sign} {ratio} × {of}"), met));
+        self
+    }
+
+    /// In the first table: how much longer `run --net` takes than `run`, sample by sample.
+    fn added_by_net(&self) -> Result<Vec<f64>, String> {
+        let (without, with) = (self.rows[0].values.clone()?, self.rows[1].values.clone()?);
+        Ok(with
+            .iter()
+            .zip(without)
+            .map(|(with, without)| with - without)
+            .collect())
+    }
+
+    fn markdown(&self) -> String {
+        let mut text = format!("\n## {}\n{}\n\n", self.title, self.about);
+        let reference = &self.rows[self.reference].what;
+        let _ = writeln!(
+            text,
+            "| | median, {} | 10–90 % | × {reference} | target | |",
+            self.unit
+        );
+        let _ = writeln!(text, "| --- | ---: | ---: | ---: | --- | --- |");
+        for (index, row) in self.rows.iter().enumerate() {
+            let (target, verdict) = match &row.target {
+                Some((target, true)) => (target.as_str(), "met"),
+                Some((target, false)) => (target.as_str(), "**not met**"),
+                None => ("", ""),
+            };
+            let ratio = self
+                .ratio(index)
+                .map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
+            let (median, spread) = match &row.values {
+                Ok(values) => (
+                    number(quantile(values, 0.5).unwrap_or(f64::NAN)),
+                    format!(
+                        "{}–{}",
+                        number(quantile(values, 0.1).unwrap_or(f64::NAN)),
+                        number(quantile(values, 0.9).unwrap_or(f64::NAN))
+                    ),
+                ),
+                Err(why) => (
+                    "failed".to_owned(),
+                    why.replace('|', "/").replace('\n', " "),
+                ),
+            };
+            let what = &row.what;
+            let _ = writeln!(
+                text,
+                "| {what} | {median} | {spread} | {ratio} | {target} | {verdict} |"
+            );
+        }
+        text
+    }
+}
+
+fn number(value: f64) -> String {
+    if value.abs() >= 100.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// The value below which this share of the values lies.
+fn quantile(values: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    // In range: a share is at most 1.
+    sorted.get((last as f64 * share).round() as usize).copied()
+}
+
+/// A bundle's whole life, and what the same costs with programs that know no bundles.
+fn bundle(setting: &Setting, effort: &Effort) -> Table {
+    let runtime = |program: &'static str| {
+        subject(program_name(program), move |round| {
+            time(
+                Command::new(program)
+                    .args(["run", "-b"])
+                    .arg(&setting.short)
+                    .arg(format!("b{round}")),
+            )
+        })
+    };
+    let rows = interleaved(
+        effort.rounds,
+        vec![
+            runtime(TINCAN),
+            subject("tincan `--net`", |round| {
+                let mut run = Command::new(TINCAN);
+                run.args(["run", "--net", &slash_30(round), "-b"])
+                    .arg(&setting.short);
+                time(run.arg(format!("n{round}")))
+            }),
+            runtime("crun"),
+            runtime("runc"),
+            subject("bwrap", |_| {
+                let mut bwrap = Command::new("bwrap");
+                bwrap.args([
+                    "--unshare-ipc",
+                    "--unshare-pid",
+                    "--unshare-net",
+                    "--unshare-uts",
+                    "--unshare-cgroup",
+                ]);
+                bwrap.arg("--ro-bind").arg(&setting.rootfs).arg("/");
+                time(bwrap.args(["--proc", "/proc", "--dev", "/dev", "/bin/true"]))
+            }),
+            subject("unshare", |_| {
+                let mut unshare = Command::new("unshare");
+                unshare.args([
+                    "--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--fork",
+                ]);
+                unshare.arg("--root").arg(&setting.rootfs);
+                time(unshare.args(["--mount-proc", "/bin/true"]))
+            }),
+        ],
+    );
+    Table {
+        title: "A bundle that runs /bin/true",
+        about: "`run` of one `runc spec` bundle with a busybox root; bwrap and unshare make the same namespaces, no cgroup, and \
+                few or no mounts."
+            .to_owned(),
+        unit: "ms",
+        reference: 2,
+        rows,
+    }
+    .aim(0, true, 0.5)
+}
+
+/// Steps 1 to 6 of the seed.
+fn pair(setting: &Setting, effort: &Effort) -> Table {
+    let script = Path::new(HERE).join("benches/seed.sh");
+    let ends = ["ns1=172.16.0.1/16", "ns2=172.16.0.2/16", "--"];
+    let rows = interleaved(
+        effort.rounds,
+        vec![
+            subject("tincan pair", |_| {
+                time(Command::new(TINCAN).arg("pair").args(ends).args([
+                    "ping",
+                    "-c1",
+                    "172.16.0.2",
+                ]))
+            }),
+            subject("tincan pair `--rootfs`", |_| {
+                let mut pair = Command::new(TINCAN);
+                pair.args(["pair", "--rootfs"])
+                    .arg(&setting.rootfs)
+                    .args(ends);
+                time(pair.args(["ping", "-c1", "172.16.0.2"]))
+            }),
+            subject("the script", |_| {
+                let taken = time(&mut Command::new(&script));
+                time(Command::new("ip").args(["netns", "delete", "ns1"]))?;
+                time(Command::new("ip").args(["netns", "delete", "ns2"]))?;
+                taken
+            }),
+            subject("the script, undone", |_| {
+                time(Command::new(&script).arg("undo"))
+            }),
+        ],
+    );
+    Table {
+        title: "Two wired containers and a ping",
+        about: "`tincan pair` does and undoes it all; `benches/seed.sh` is the six steps with iproute2, without and with its \
+                undoing."
+            .to_owned(),
+        unit: "ms",
+        reference: 2,
+        rows,
+    }
+    .aim(0, true, 0.1)
+}
+
+/// What it costs to wire one container.
+fn wiring(effort: &Effort, added_by_net: Result<Vec<f64>, String>) -> Table {
+    let config = json!({
+        "cniVersion": "0.4.0", "name": "bench", "type": "ptp",
+        "ipam": { "type": "host-local", "subnet": "172.20.0.0/16", "dataDir": format!("{}/cni", machine::WORK) },
+    });
+    fs::write("ptp.json", config.to_string()).expect("the work directory is writable");
+    let ptp = |verb: &str, id: &str| {
+        let mut ptp = Command::new("/usr/lib/cni/ptp");
+        ptp.envs([
+            ("CNI_COMMAND", verb),
+            ("CNI_CONTAINERID", id),
+            ("CNI_IFNAME", "eth0"),
+        ]);
+        ptp.env("CNI_NETNS", format!("/run/netns/{id}"))
+            .env("CNI_PATH", "/usr/lib/cni");
+        time_with_stdin(&mut ptp, "ptp.json")
+    };
+    let mut rows = interleaved(
+        effort.rounds,
+        vec![subject("CNI ptp", |round| {
+            let id = format!("cni{round}");
+            time(Command::new("ip").args(["netns", "add", &id]))?;
+            let taken = ptp("ADD", &id).and_then(|add| Ok(add + ptp("DEL", &id)?));
+            time(Command::new("ip").args(["netns", "delete", &id]))?;
+            taken
+        })],
+    );
+    let added = added_by_net
+        .as_ref()
+        .ok()
+        .and_then(|values| quantile(values, 0.5));
+    rows.push(Row {
+        what: "tincan `--net`".to_owned(),
+        target: Some(("≤ 1 ms".to_owned(), added.is_some_and(|added| added <= 1.0))),
+        values: added_by_net,
+    });
+    Table {
+        title: "Wiring one container",
+        about: "ADD and DEL of the CNI plugin ptp with host-local addresses, and what `--net` adds to the `run` above, its end \
+                included."
+            .to_owned(),
+        unit: "ms",
+        reference: 0,
+        rows,
+    }
+}
+
+/// Starts the long workload under a runtime, in the background.
+fn start_long(program: &str, setting: &Setting) -> Result<(), String> {
+    time(
+        Command::new(program)
+            .args(["run", "-d", "-b"])
+            .arg(&setting.long)
+            .arg("long"),
+    )
+    .map(drop)
+}
+
+fn delete(program: &str, id: &str) -> Result<f64, String> {
+    time(Command::new(program).args(["delete", "-f", id]))
+}
+
+/// Another process in a running container.
+fn exec(setting: &Setting, effort: &Effort) -> Table {
+    let runtimes = [TINCAN, "crun", "runc"];
+    let mut started = runtimes.map(|program| start_long(program, setting));
+    let subjects = runtimes.iter().zip(&mut started).map(|(program, started)| {
+        subject(program_name(program), move |_| {
+            started.clone()?;
+            time(Command::new(program).args(["exec", "long", "/bin/true"]))
+        })
+    });
+    let rows = interleaved(effort.rounds, subjects.collect());
+    for program in runtimes {
+        // Where it did not start, its row has already said so.
+        let _ = delete(program, "long");
+    }
+    Table {
+        title: "exec of /bin/true",
+        about: "`exec` in a running container of the bundle.".to_owned(),
+        unit: "ms",
+        reference: 1,
+        rows,
+    }
+}
+
+/// The three calls of a container manager.
+fn lifecycle(setting: &Setting, effort: &Effort) -> Table {
+    let subjects = [TINCAN, "crun", "runc"].map(|program| {
+        subject(program_name(program), move |round| {
+            let id = format!("l{round}");
+            let create = time(
+                Command::new(program)
+                    .args(["create", "-b"])
+                    .arg(&setting.short)
+                    .arg(&id),
+            )?;
+            let start = time(Command::new(program).args(["start", &id]));
+            let delete = delete(program, &id);
+            Ok(create + start? + delete?)
+        })
+    });
+    Table {
+        title: "create, start and delete",
+        about: "The three calls of a container manager, together, on the bundle with /bin/true."
+            .to_owned(),
+        unit: "ms",
+        reference: 1,
+        rows: interleaved(effort.rounds, subjects.into()),
+    }
+}
+
+/// The runtime's own memory.
+fn memory(setting: &Setting, effort: &Effort) -> Table {
+    let subjects = [TINCAN, "crun", "runc"].map(|program| {
+        subject(program_name(program), move |round| {
+            peak(
+                Command::new(program)
+                    .args(["run", "-b"])
+                    .arg(&setting.brief)
+                    .arg(format!("m{round}")),
+            )
+        })
+    });
+    Table {
+        title: "Peak memory",
+        about: "The most that the runtime's own process ever had in memory (VmHWM of proc_pid_status(5), read until its end) \
+                during `run` of the bundle; its children are not counted."
+            .to_owned(),
+        unit: "kB",
+        reference: 1,
+        rows: interleaved(effort.rounds.min(11), subjects.into()),
+    }
+    .aim(0, true, 1.0)
+}
+
+/// Many containers with a wire each.
+fn scale(setting: &Setting, effort: &Effort) -> (Table, Table) {
+    let links_before = links();
+    let mut totals = Vec::new();
+    let mut starts = Err("not measured".to_owned());
+    let mut stops = starts.clone();
+    for many in [10, 100, 1000]
+        .into_iter()
+        .filter(|many| *many <= effort.containers)
+    {
+        let mut failed = None;
+        let mut each =
+            |act: &mut dyn FnMut(usize) -> Result<f64, String>| -> Result<Vec<f64>, String> {
+                let taken: Result<Vec<f64>, String> = (0..many).map(act).collect();
+                failed = failed.take().or(taken.clone().err());
+                taken
+            };
+        starts = each(&mut |n| {
+            let mut run = Command::new(TINCAN);
+            run.args([
+                "run",
+                "-d",
+                "--name",
+                &format!("c{n}"),
+                "--net",
+                &slash_30(n),
+                "--rootfs",
+            ]);
+            time(run.arg(&setting.rootfs).args(["--", "sleep", "100000"]))
+        });
+        stops = each(&mut |n| delete(TINCAN, &format!("c{n}")));
+        for (what, taken) in [("started", &starts), ("stopped", &stops)] {
+            totals.push(Row {
+                what: format!("{many} {what}"),
+                values: taken.clone().map(|taken| vec![taken.iter().sum()]),
+                target: None,
+            });
+        }
+        if failed.is_some() {
+            break;
+        }
+        // The next ones are not to wait for the kernel that still removes these.
+        let _ = (0..12).any(|_| machine::settles(|| links() == links_before));
+    }
+    let window = |what: &str, values: &Result<Vec<f64>, String>, around: usize| Row {
+        what: format!("{what} the {around}th"),
+        values: values.clone().map(|values| {
+            let half = (around / 20).clamp(3, 25);
+            let end = (around + half).min(values.len());
+            values[around.saturating_sub(half).min(end)..end].to_vec()
+        }),
+        target: None,
+    };
+    let at = [10, 100, 1000]
+        .into_iter()
+        .filter(|at| *at <= effort.containers);
+    let mut rows: Vec<Row> = at
+        .clone()
+        .map(|at| window("starting", &starts, at))
+        .collect();
+    let last_start = rows.len() - 1;
+    rows.extend(at.map(|at| window("stopping", &stops, at)));
+    let cost = Table {
+        title: "Many point-to-point containers: the cost of one",
+        about: format!(
+            "`run -d --net` and `delete -f`, {} containers one after another; medians of those around the n-th.",
+            effort.containers
+        ),
+        unit: "ms",
+        reference: 0,
+        rows,
+    }
+    .aim(last_start, true, 1.3);
+    let totals = Table {
+        title: "Many point-to-point containers: the whole",
+        about: "The sum of all calls, one run each.".to_owned(),
+        unit: "ms",
+        reference: 0,
+        rows: totals,
+    };
+    (cost, totals)
+}
+
+/// How fast the wire itself is.
+fn throughput(effort: &Effort) -> Table {
+    let hand = Hand::wire();
+    let ours = time(Command::new(TINCAN).args([
+        "run",
+        "-d",
+        "--name",
+        "iperf",
+        "--net",
+        "10.200.0.1/30,peer=10.200.0.2/30",
+        "--",
+        "iperf3",
+        "-s",
+    ]));
+    let rows = interleaved(
+        effort.iperf_rounds,
+        vec![
+            subject("veth by tincan", |_| {
+                ours.clone()?;
+                iperf("10.200.0.1", effort.iperf_seconds)
+            }),
+            subject("veth by ip", |_| {
+                hand.as_ref().map_err(String::clone)?;
+                iperf("10.201.0.1", effort.iperf_seconds)
+            }),
+        ],
+    );
+    if ours.is_ok() {
+        let _ = delete(TINCAN, "iperf");
+    }
+    drop(hand);
+    Table {
+        title: "Throughput",
+        about: "iperf3, TCP, from the host into a container over the host's files, and into a namespace wired by hand.".to_owned(),
+        unit: "Gbit/s",
+        reference: 1,
+        rows,
+    }
+    .aim(0, false, 0.98)
+}
+
+/// A namespace wired with `ip`, and an iperf3 server in it; ends with this value.
+struct Hand {
+    server: Child,
+}
+
+impl Hand {
+    fn wire() -> Result<Self, String> {
+        for line in [
+            "netns add hand",
+            "link add hand0 type veth peer name eth0 netns hand",
+            "address add 10.201.0.2/30 dev hand0",
+            "link set hand0 up",
+            "-n hand address add 10.201.0.1/30 dev eth0",
+            "-n hand link set eth0 up",
+            "-n hand link set lo up",
+        ] {
+            time(Command::new("ip").args(line.split(' ')))?;
+        }
+        let mut server = Command::new("nsenter");
+        server.args(["--net=/run/netns/hand", "iperf3", "-s"]);
+        let server = server.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        server
+            .map(|server| Hand { server })
+            .map_err(|error| format!("nsenter: {error}"))
+    }
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        // The machine and all its processes end after this anyway.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = time(Command::new("ip").args(["netns", "delete", "hand"]));
+    }
+}
+
+/// What reaches the server at this address, in Gbit/s.
+fn iperf(server: &str, seconds: u32) -> Result<f64, String> {
+    let mut text = String::new();
+    // The server may be on its way still.
+    let connected = machine::settles(|| {
+        let client = Command::new("iperf3")
+            .args(["-J", "-t", &seconds.to_string(), "-c", server])
+            .output();
+        let Ok(output) = client else { return false };
+        text = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success()
+    });
+    let report: Value = serde_json::from_str(&text).map_err(|error| format!("iperf3: {error}"))?;
+    match report["end"]["sum_received"]["bits_per_second"].as_f64() {
+        Some(bits) if connected => Ok(bits / 1e9),
+        _ => Err(format!(
+            "iperf3: {}",
+            report["error"].as_str().unwrap_or("no result")
+        )),
+    }
+}
+
+/// The n-th of the /30 prefixes from 10.0.0.0 on: the container's address in it.
+fn slash_30(n: usize) -> String {
+    let n = n * 4;
+    format!("10.{}.{}.{}/30", n >> 16 & 255, n >> 8 & 255, (n & 255) + 1)
+}
+
+/// How many interfaces there are.
+fn links() -> usize {
+    fs::read_dir("/sys/class/net").map_or(0, Iterator::count)
+}
+
+fn program_name(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or(program)
+}
+
+/// The time in milliseconds that a command takes; it must succeed.
+fn time(command: &mut Command) -> Result<f64, String> {
+    time_with_stdin(command, "/dev/null")
+}
+
+fn time_with_stdin(command: &mut Command, stdin: &str) -> Result<f64, String> {
+    let name = program_name(&command.get_program().to_string_lossy()).to_owned();
+    let fail = |why: &dyn std::fmt::Display| format!("{name}: {why}");
+    // Files, not pipes: a container in the background keeps its standard streams.
+    command.stdin(File::open(stdin).map_err(|error| fail(&error))?);
+    command.stdout(File::create("stdout").map_err(|error| fail(&error))?);
+    command.stderr(File::create("stderr").map_err(|error| fail(&error))?);
+    let since = Instant::now();
+    let status = command.status().map_err(|error| fail(&error))?;
+    let taken = since.elapsed();
+    if !status.success() {
+        let said = [fs::read_to_string("stderr"), fs::read_to_string("stdout")];
+        let said = said
+            .into_iter()
+            .flatten()
+            .find(|said| !said.trim().is_empty());
+        return Err(format!(
+            "{name}: {status}: {}",
+            said.unwrap_or_default().trim()
+        ));
+    }
+    Ok(taken.as_secs_f64() * 1000.0)
+}
+
+/// The most memory, in kB, that a command's own process ever had.
+fn peak(command: &mut Command) -> Result<f64, String> {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = None;
+    let exit = loop {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let now = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        // It only grows, so the last one seen is the peak.
+        peak = now
+            .and_then(|kb| kb.trim().strip_suffix(" kB")?.parse().ok())
+            .or(peak);
+        match child.try_wait() {
+            Ok(Some(exit)) => break exit,
+            Ok(None) => std::thread::sleep(Duration::from_micros(500)),
+            Err(error) => return Err(error.to_string()),
+        }
+    };
+    match peak {
+        Some(peak) if exit.success() => Ok(peak),
+        _ => Err(format!("{exit}")),
+    }
+}
+
+/// Runs a command that nothing works without.
+fn must(command: &mut Command) {
+    let status = command.stdin(Stdio::null()).status();
+    assert!(
+        status.as_ref().is_ok_and(|status| status.success()),
+        "{command:?}: {status:?}"
+    );
+}
+
+/// The first line that a command prints, or that it is not there.
+fn first_line(program: &str, argument: &str) -> String {
+    let output = Command::new(program).arg(argument).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let line = text
+        .ok()
+        .and_then(|text| Some(text.lines().next()?.trim().to_owned()));
+    line.unwrap_or_else(|| format!("{program}: not installed"))
+}
+
+/// The machine and the versions that the numbers are of.
+fn heading(effort: &Effort) -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory = meminfo.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<u64>()
+            .ok()
+    });
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let versions = [
+        first_line(TINCAN, "--version"),
+        first_line("crun", "--version"),
+        first_line("runc", "--version"),
+        first_line("bwrap", "--version"),
+        first_line("unshare", "--version"),
+        first_line("ip", "-V"),
+        first_line("iperf3", "--version"),
+    ];
+    format!(
+        "# Results\nWritten by `make bench`: all subjects of a table interleaved in one run, medians of {} rounds, on a disposable \
+         machine (namespaces) on this one. Absolute figures are this machine's, ratios carry over.\n\n\
+         Kernel {}, {} × {}, {} MB.\n{}.\n",
+        effort.rounds,
+        first_line("uname", "-r"),
+        cpus,
+        model.map_or(std::env::consts::ARCH, |(_, model)| model.trim()),
+        memory.unwrap_or(0) / 1024,
+        versions.join(", "),
+    )
+}
