@@ -33,6 +33,9 @@ pub const WORK: &str = "/run/work";
 /// one go, each after RCU grace periods.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// Where cgroups are mounted, be it v2 alone or a directory with one mount for each hierarchy.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// What the cgroups of a machine are called, before the pid of the process that made them.
 const CGROUP_PREFIX: &str = "tincan-test-";
 
@@ -193,7 +196,7 @@ pub fn hierarchies() -> Vec<Hierarchy> {
             kind.nth(1).unwrap_or_default(),
         );
         let mount_point = PathBuf::from(mount.split(' ').nth(4).unwrap_or_default());
-        let under = mount_point.starts_with("/sys/fs/cgroup");
+        let under = mount_point.starts_with(CGROUPS);
         if !under || !matches!(fstype, "cgroup" | "cgroup2") {
             continue;
         }
@@ -229,14 +232,17 @@ fn enter_own_cgroups() -> io::Result<()> {
         let own = root.join(&name);
         fs::create_dir(&own)?;
         if hierarchy.fstype == "cgroup2" {
-            // What the root does not hand down, the sub-tree does not have (cgroups(7), cgroup.subtree_control).
-            for controller in
-                fs::read_to_string(root.join("cgroup.controllers"))?.split_whitespace()
-            {
-                let _ = fs::write(
-                    root.join("cgroup.subtree_control"),
-                    format!("+{controller}"),
-                );
+            // What the root does not hand down, the sub-tree does not have (cgroups(7), cgroup.subtree_control). Beside v1
+            // there is nothing of use in it, and crun refuses a v2 with controllers there.
+            if root == Path::new(CGROUPS) {
+                let controllers = fs::read_to_string(root.join("cgroup.controllers"))?;
+                for controller in controllers.split_whitespace() {
+                    // One that is refused, as cpu is while there are real-time processes, is not there for the job.
+                    let _ = fs::write(
+                        root.join("cgroup.subtree_control"),
+                        format!("+{controller}"),
+                    );
+                }
             }
             fs::write(own.join("cgroup.procs"), "0")?;
         } else {
@@ -322,7 +328,7 @@ fn mount_everything() -> io::Result<()> {
     // Nothing that is mounted here may reach the machine, nor the other way.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
     let machines = hierarchies();
-    let links: Vec<(PathBuf, PathBuf)> = fs::read_dir("/sys/fs/cgroup")
+    let links: Vec<(PathBuf, PathBuf)> = fs::read_dir(CGROUPS)
         .into_iter()
         .flatten()
         .flatten()
@@ -339,11 +345,11 @@ fn mount_everything() -> io::Result<()> {
     )?;
     let hybrid = machines
         .iter()
-        .any(|hierarchy| hierarchy.mount_point != Path::new("/sys/fs/cgroup"));
+        .any(|hierarchy| hierarchy.mount_point != Path::new(CGROUPS));
     if hybrid {
         mount(
             Some("tmpfs"),
-            "/sys/fs/cgroup",
+            CGROUPS,
             Some("tmpfs"),
             plain,
             Some("mode=755"),
