@@ -248,19 +248,7 @@ impl Location {
             }
             dir
         };
-        let holder = || {
-            let freezer = |h: &&Hierarchy| h.controllers.iter().any(|c| c == "freezer");
-            layout.v1.iter().find(freezer).or(layout.v1.first())
-        };
-        let v1 = layout.v1.iter().filter(|h| match plan.hierarchies {
-            Hierarchies::Every => true,
-            Hierarchies::Needed => {
-                plan.settings
-                    .iter()
-                    .any(|s| h.controllers.contains(&s.controller))
-                    || (layout.v2.is_none() && holder() == Some(*h))
-            }
-        });
+        let v1 = layout.v1.iter().filter(|h| plan.is_made_in(h, layout));
         Location {
             v1: v1.map(|h| (h.controllers.join(","), below(h))).collect(),
             v2: layout.v2.as_ref().map(below),

@@ -150,6 +150,7 @@ impl Child<'_> {
             Step::Hold => self.hold()?,
             Step::RootPropagation(_)
             | Step::Root(_)
+            | Step::Keep(_)
             | Step::Mount(_)
             | Step::Device(_)
             | Step::Symlink { .. }

@@ -41,6 +41,8 @@ pub struct Rootfs {
     null: Option<OwnedFd>,
     /// The empty directory that hides others, mounted.
     empty: Option<OwnedFd>,
+    /// The mounts that were kept, by their path outside.
+    kept: Option<(PathBuf, OwnedFd)>,
     /// The directory in which the last node was made. Nodes come in series, most of them in `/dev`.
     parent: Option<(PathBuf, OwnedFd)>,
     /// The host's mounts get to know of what is mounted in the container's mount namespace.
@@ -66,6 +68,10 @@ impl Rootfs {
         match step {
             Step::RootPropagation(propagation) => self.root_propagation(*propagation),
             Step::Root(root) => self.make_root(root),
+            Step::Keep(path) => {
+                self.kept = Some((path.clone(), mount::clone_path(path, true)?));
+                Ok(())
+            }
             Step::Mount(mount) => self.mount(mount),
             Step::Device(device) => self.device(device),
             Step::Symlink { target, at } => self.symlink(target, at),
@@ -160,7 +166,10 @@ impl Rootfs {
     }
 
     fn bind(&mut self, mount: &Mount, source: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
-        let tree = mount::clone_path(source, recursive)?;
+        let tree = match self.kept.take_if(|(kept, _)| kept == source) {
+            Some((_, tree)) => tree,
+            None => mount::clone_path(source, recursive)?,
+        };
         let attrs = mount.attrs;
         if attrs.set | attrs.clear != 0 {
             change(tree.as_fd(), attrs.set, attrs.clear, false)?;

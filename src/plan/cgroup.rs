@@ -77,6 +77,21 @@ pub fn cgroup(
     })
 }
 
+impl Cgroup {
+    /// Whether the cgroup is made in this one of the host's hierarchies.
+    pub fn is_made_in(&self, hierarchy: &Hierarchy, layout: &CgroupLayout) -> bool {
+        if self.hierarchies == Hierarchies::Every || layout.v2.as_ref() == Some(hierarchy) {
+            return true;
+        }
+        let freezes = |h: &&Hierarchy| h.controllers.iter().any(|c| c == "freezer");
+        let holder = || layout.v1.iter().find(freezes).or(layout.v1.first());
+        self.settings
+            .iter()
+            .any(|setting| hierarchy.controllers.contains(&setting.controller))
+            || (layout.v2.is_none() && holder() == Some(hierarchy))
+    }
+}
+
 fn has(hierarchies: &[Hierarchy], controller: &str) -> bool {
     hierarchies
         .iter()

@@ -11,18 +11,22 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Hook as SpecHook, Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxResources,
-    LinuxTimeOffset, Process, Spec,
+    Hook as SpecHook, Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset,
+    Process, Spec,
 };
 use serde_json::Value;
 
+use super::cgroup;
 use super::facts::CgroupLayout;
 use super::name::ContainerName;
 use super::step::{
     Command, Device, DeviceKind, Gate, Hook, HookKind, Mount, MountAttrs, MountWhat, Propagation,
     PropagationKind, Root, Step,
 };
-use super::topology::{Cgroup, IdMap, IdMaps, NamespaceKind, NamespaceSource, Node, RuntimeHooks};
+use super::topology::{
+    Cgroup, Hierarchies, IdMap, IdMaps, Identity, NamespaceKind, NamespaceSource, Node, Origin,
+    RuntimeHooks,
+};
 
 /// What is wrong with a bundle: which file, which property, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,19 +99,17 @@ pub fn parse_process(json: &[u8]) -> Result<(Process, Vec<String>), BadBundle> {
     read().map_err(alone)
 }
 
-/// Makes the container's cgroup of its path, its `linux.resources` and its own device nodes.
-pub type MakeCgroup<'a> =
-    &'a dyn Fn(PathBuf, &LinuxResources, &[Device]) -> Result<Cgroup, BadBundle>;
-
 /// What the command that asked for a bundle's container wants of it, beside the bundle.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The bundle's directory, absolute: relative paths of the bundle start there.
     pub bundle_dir: &'a Path,
-    /// The hierarchies in which the container's cgroup is made.
+    /// Which command makes the container.
+    pub origin: Origin,
+    /// How the host's cgroups are laid out.
     pub layout: &'a CgroupLayout,
-    /// Makes the cgroup.
-    pub cgroup: MakeCgroup<'a>,
+    /// In which of them the container's cgroup is made.
+    pub hierarchies: Hierarchies,
     /// The process waits for `start` (`create`).
     pub gate_start: bool,
     /// The process waits for its wires.
@@ -131,10 +133,11 @@ pub struct Request<'a> {
 /// Plans the container of a bundle.
 ///
 /// The order of the steps is runc's, but where the kernel allows what waits for the parent to come later. Of note:
-/// * The cgroup is entered first, while the process still has the user id that its files belong to, and the host's `/proc`
-///   and `/sys` before it; then nothing that the container uses is accounted elsewhere.
+/// * The cgroup is entered first, while the process still has the user id that its files belong to; then nothing that the
+///   container uses is accounted elsewhere.
 /// * A new time namespace is made here, not by clone(2), because offsets can be written only before somebody is in it
-///   (time_namespaces(7)); the process joins it after the maps' gate.
+///   (time_namespaces(7)); the process joins it after the maps' gate. The engine leaves it out of the clone, as it does the
+///   cgroup namespace, and writes the offsets when the process is at that gate.
 /// * Everything that can fail because of the bundle comes before the start gate: `create` reports it, as runc's does.
 pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<Node, BadBundle> {
     let spec = &bundle.spec;
@@ -158,13 +161,20 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     let own_devices = own_devices(&linux)?;
     let cgroup_path = cgroup_path(name, linux.cgroups_path().as_deref())?;
     let resources = linux.resources().clone().unwrap_or_default();
-    let cgroup = (request.cgroup)(cgroup_path, &resources, &own_devices)?;
+    let cgroup = cgroup::cgroup(
+        cgroup_path,
+        &resources,
+        &own_devices,
+        request.layout,
+        request.hierarchies,
+    )
+    .map_err(|bad| BadBundle::new(&bad.property, bad.why))?;
     let (mounts, read_only_late) = mounts::plan(
         spec.mounts().as_deref().unwrap_or_default(),
         &mounts::Around {
             bundle_dir: request.bundle_dir,
             layout: request.layout,
-            cgroup: &cgroup.path,
+            cgroup: &cgroup,
             namespaces: &namespaces,
         },
     )?;
@@ -183,11 +193,16 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     }
 
     let mut steps = vec![Step::EnterCgroup];
-    if let Some(score) = process.oom_score_adj() {
-        steps.push(Step::OomScoreAdj(score));
+    let oom_score = process.oom_score_adj().map(Step::OomScoreAdj);
+    // A process that changes its user id no longer owns its files in /proc (proc(5), /proc/PID); with a user namespace that
+    // happens soon. Without one, the container's own procfs is at hand later.
+    if has(NamespaceKind::User) {
+        steps.extend(oom_score.clone());
     }
     for (kind, source) in &namespaces {
-        if let (NamespaceSource::Path(path), true) = (source, *kind != NamespaceKind::Pid) {
+        // Those two are joined before the clone, by the engine.
+        let before = matches!(kind, NamespaceKind::User | NamespaceKind::Pid);
+        if let (NamespaceSource::Path(path), false) = (source, before) {
             steps.push(Step::Join(*kind, path.clone()));
         }
     }
@@ -214,9 +229,9 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     steps.push(Step::RootPropagation(outer_propagation(propagation)));
     let root_dir = request.bundle_dir.join(root.path());
     steps.push(Step::Root(if request.overlay {
-        Root::Overlay(root_dir)
+        Root::Overlay(root_dir.clone())
     } else {
-        Root::Directory(root_dir)
+        Root::Directory(root_dir.clone())
     }));
     let own_dev = !mounts::dev_is_bound(&mounts);
     steps.extend(mounts);
@@ -268,6 +283,9 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         Step::Readonly,
     )?);
     steps.extend(paths(linux.masked_paths(), "maskedPaths", Step::Mask)?);
+    if !has(NamespaceKind::User) {
+        steps.extend(oom_score);
+    }
     if !request.no_new_keyring {
         steps.push(Step::SessionKeyring(keyring(name)));
     }
@@ -286,6 +304,12 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
 
     Ok(Node {
         name: name.clone(),
+        identity: Identity {
+            origin: request.origin,
+            bundle: request.bundle_dir.to_owned(),
+            rootfs: root_dir,
+            annotations: spec.annotations().clone().into_iter().flatten().collect(),
+        },
         id_maps: is_new(NamespaceKind::User).then(|| IdMaps {
             uids: id_maps(linux.uid_mappings()),
             gids: id_maps(linux.gid_mappings()),
@@ -415,6 +439,12 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
     steps.extend(last(request.preserve_fds, request.command));
     Node {
         name: name.clone(),
+        identity: Identity {
+            origin: Origin::Command,
+            bundle: request.cwd.to_owned(),
+            rootfs: PathBuf::from("/"),
+            annotations: BTreeMap::new(),
+        },
         namespaces: request
             .new
             .iter()
@@ -511,10 +541,9 @@ fn id_maps(maps: &Option<Vec<LinuxIdMapping>>) -> Vec<IdMap> {
 /// below `/tincan`, without a word `/tincan/NAME`.
 fn cgroup_path(name: &ContainerName, asked: Option<&Path>) -> Result<PathBuf, BadBundle> {
     let bad = |why: String| Err(BadBundle::new("linux.cgroupsPath", why));
-    let parent = Path::new("/tincan");
     let asked = match asked {
         Some(asked) if !asked.as_os_str().is_empty() => asked,
-        _ => return Ok(parent.join(name.as_str())),
+        _ => return Ok(cgroup::default_path(name)),
     };
     let shown = asked.display();
     if asked.to_string_lossy().split(':').count() == 3 {
@@ -528,7 +557,7 @@ fn cgroup_path(name: &ContainerName, asked: Option<&Path>) -> Result<PathBuf, Ba
     {
         return bad(format!("`{shown}` has `..` in it"));
     }
-    let path = mounts::in_root(&parent.join(asked));
+    let path = mounts::in_root(&Path::new(cgroup::PARENT).join(asked));
     if path == Path::new("/") {
         return bad(format!("`{shown}` is the root of all cgroups"));
     }

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::super::facts::{CgroupLayout, Hierarchy};
 use super::super::step::{Mount, MountAttrs, MountWhat, Propagation, PropagationKind, Step};
-use super::super::topology::{NamespaceKind, NamespaceSource};
+use super::super::topology::{Cgroup, NamespaceKind, NamespaceSource};
 use super::BadBundle;
 
 /// Words for one bit of a mount's attributes (mount_setattr(2)): the word, the bit, whether it sets or clears it. With an
@@ -178,8 +178,7 @@ fn words(options: &[String], at: &str) -> Result<Words, BadBundle> {
 pub(super) struct Around<'a> {
     pub bundle_dir: &'a Path,
     pub layout: &'a CgroupLayout,
-    /// The container's cgroup, from each hierarchy's mount point.
-    pub cgroup: &'a Path,
+    pub cgroup: &'a Cgroup,
     pub namespaces: &'a BTreeMap<NamespaceKind, NamespaceSource>,
 }
 
@@ -409,7 +408,8 @@ fn cgroup(
     }
     let layout = around.layout;
     let own = |hierarchy: &Hierarchy| {
-        let inside = around.cgroup.strip_prefix("/").unwrap_or(around.cgroup);
+        let path = &around.cgroup.path;
+        let inside = path.strip_prefix("/").unwrap_or(path);
         hierarchy.mount_point.join(inside)
     };
     let bind = |hierarchy: &Hierarchy, destination: PathBuf| {
@@ -470,7 +470,8 @@ fn cgroup(
         },
         propagation: words.propagation.clone(),
     }));
-    for hierarchy in layout.v1.iter().chain(&layout.v2) {
+    let all = layout.v1.iter().chain(&layout.v2);
+    for hierarchy in all.filter(|one| around.cgroup.is_made_in(one, layout)) {
         let Some(name) = hierarchy.mount_point.file_name() else {
             continue;
         };
@@ -497,6 +498,7 @@ fn cgroup(
 mod tests {
     use serde_json::json;
 
+    use super::super::super::topology::Hierarchies;
     use super::super::template::tests::{hybrid_joint, v1, v2};
     use super::*;
 
@@ -510,6 +512,15 @@ mod tests {
         layout: &CgroupLayout,
         kinds: &[NamespaceKind],
     ) -> Result<(Vec<Step>, Vec<Step>), String> {
+        plan_in(Hierarchies::Every, mount, layout, kinds)
+    }
+
+    fn plan_in(
+        hierarchies: Hierarchies,
+        mount: serde_json::Value,
+        layout: &CgroupLayout,
+        kinds: &[NamespaceKind],
+    ) -> Result<(Vec<Step>, Vec<Step>), String> {
         let namespaces = kinds
             .iter()
             .map(|kind| (*kind, NamespaceSource::New))
@@ -518,7 +529,12 @@ mod tests {
         let around = Around {
             bundle_dir: Path::new("/b"),
             layout,
-            cgroup: Path::new("/tincan/ns1"),
+            cgroup: &Cgroup {
+                path: PathBuf::from("/tincan/ns1"),
+                settings: Vec::new(),
+                devices: Vec::new(),
+                hierarchies,
+            },
             namespaces: &namespaces,
         };
         plan(&mounts, &around).map_err(|error| error.to_string())
@@ -735,6 +751,20 @@ mod tests {
                 "bind /sys/fs/cgroup/systemd/tincan/ns1 on /sys/fs/cgroup/systemd (ro,nosuid)",
                 "bind /sys/fs/cgroup/unified/tincan/ns1 on /sys/fs/cgroup/unified (ro,nosuid)",
                 "make the mount /sys/fs/cgroup read-only",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cgroup_mount_shows_no_hierarchy_that_the_cgroup_is_not_made_in() {
+        let mount = json!({"destination": "/sys/fs/cgroup", "type": "cgroup"});
+        let (now, _) = plan_in(Hierarchies::Needed, mount, &hybrid_joint(), &OWN).unwrap();
+        let lines: Vec<String> = now.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "mount tmpfs on /sys/fs/cgroup",
+                "bind /sys/fs/cgroup/unified/tincan/ns1 on /sys/fs/cgroup/unified",
             ]
         );
     }

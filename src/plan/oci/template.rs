@@ -246,7 +246,7 @@ pub(super) mod tests {
     pub fn v1() -> CgroupLayout {
         CgroupLayout {
             v1: vec![
-                hierarchy(&["memory"], "/sys/fs/cgroup/memory"),
+                hierarchy(&["devices"], "/sys/fs/cgroup/devices"),
                 hierarchy(&["name=systemd"], "/sys/fs/cgroup/systemd"),
             ],
             v2: None,

@@ -9,29 +9,12 @@ fn name() -> ContainerName {
     "ns1".parse().unwrap()
 }
 
-fn no_settings(path: PathBuf, _: &LinuxResources, devices: &[Device]) -> Result<Cgroup, BadBundle> {
-    match devices {
-        [] => Ok(Cgroup {
-            path,
-            settings: Vec::new(),
-        }),
-        [device, ..] => Err(BadBundle::new("devices", device.path.display().to_string())),
-    }
-}
-
-fn any_devices(
-    path: PathBuf,
-    resources: &LinuxResources,
-    _: &[Device],
-) -> Result<Cgroup, BadBundle> {
-    no_settings(path, resources, &[])
-}
-
 fn request(layout: &CgroupLayout) -> Request<'_> {
     Request {
         bundle_dir: Path::new("/b"),
         layout,
-        cgroup: &any_devices,
+        origin: Origin::Bundle,
+        hierarchies: Hierarchies::Every,
         gate_start: false,
         wired: false,
         console_size: None,
@@ -97,7 +80,7 @@ fn the_templates_steps_are_runcs_in_runcs_order() {
     mount mqueue on /dev/mqueue (nosuid,nodev,noexec)
     mount sysfs on /sys (ro,nosuid,nodev,noexec)
     mount tmpfs on /sys/fs/cgroup (nosuid,nodev,noexec)
-    bind /sys/fs/cgroup/memory/tincan/ns1 on /sys/fs/cgroup/memory (ro,nosuid,nodev,noexec)
+    bind /sys/fs/cgroup/devices/tincan/ns1 on /sys/fs/cgroup/devices (ro,nosuid,nodev,noexec)
     bind /sys/fs/cgroup/systemd/tincan/ns1 on /sys/fs/cgroup/systemd (ro,nosuid,nodev,noexec)
     make the device /dev/null
     make the device /dev/zero
@@ -240,7 +223,20 @@ fn ids_and_clocks_are_there_before_anything_needs_them() {
 }
 
 #[test]
-fn namespaces_are_joined_user_first_and_pid_not_here() {
+fn a_score_is_set_while_the_process_owns_its_files_in_proc() {
+    let node = plan(&[("/process/oomScoreAdj", json!(100))]).unwrap();
+    in_order(
+        &node,
+        &[
+            "mask /proc/scsi",
+            "set oom_score_adj to 100",
+            "become user 0:0",
+        ],
+    );
+}
+
+#[test]
+fn namespaces_are_joined_here_but_user_and_pid_before() {
     let paths = ["user", "net", "pid"].map(|kind| format!("/proc/7/ns/{kind}"));
     let bundle = changed(&[
         (
@@ -267,9 +263,9 @@ fn namespaces_are_joined_user_first_and_pid_not_here() {
         lines(&node.steps)[..4],
         [
             "enter the cgroup",
-            "join the user namespace /proc/7/ns/user",
             "join the network namespace /proc/7/ns/net",
             "become root of the user namespace",
+            "start a session",
         ]
     );
     assert!(!node.loopback);
@@ -501,17 +497,6 @@ fn a_device_of_the_bundle_takes_the_place_of_the_default_one() {
     assert_eq!(devices.len(), 8);
     assert_eq!(devices[6].kind, DeviceKind::Fifo);
     assert_eq!((devices[7].kind, devices[7].major), (DeviceKind::Block, 8));
-
-    let layout = v1();
-    let asked = Request {
-        cgroup: &no_settings,
-        ..request(&layout)
-    };
-    let error = super::node(&name(), &bundle, &asked).unwrap_err();
-    assert_eq!(
-        error.why, "/dev/null",
-        "the cgroup hears of the bundle's devices alone"
-    );
 }
 
 #[test]
@@ -740,7 +725,7 @@ proptest! {
             *config.pointer_mut(place).unwrap() = value;
         }
         if let Ok(bundle) = parse(&serde_json::to_vec(&config).unwrap()) {
-            let error = node(&name(), &bundle, &request(&v1())).err();
+            let error = node(&name(), &bundle, &request(&v2())).err();
             if let Some(error) = error {
                 prop_assert!(!error.to_string().contains('\n'), "{}", error);
             }
@@ -757,6 +742,7 @@ proptest! {
 #[test]
 fn the_document_with_everything_is_accepted() {
     let bundle = parse(&serde_json::to_vec(&everything()).unwrap()).unwrap();
-    assert!(node(&name(), &bundle, &request(&v1())).is_ok());
-    assert_eq!(bundle.spec.annotations().as_ref().unwrap()["a"], "b");
+    let node = node(&name(), &bundle, &request(&v2())).unwrap();
+    assert_eq!(node.identity.annotations["a"], "b");
+    assert_eq!(node.identity.rootfs, Path::new("/b/rootfs"));
 }
