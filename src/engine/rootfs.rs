@@ -1001,6 +1001,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_comes_back_after_a_mount_hid_it() {
+        disposable(|at| {
+            let (outer, inner) = (at.join("outer"), at.join("outer/inner"));
+            fs::create_dir_all(&inner).unwrap();
+            let below = |path: &Path| filesystem("tmpfs", path.to_str().unwrap(), &[], 0);
+            let mut rootfs = rooted(Root::Host);
+            perform(&mut rootfs, &[below(&inner)]);
+            fs::create_dir(inner.join("deep")).unwrap();
+            perform(&mut rootfs, &[below(&inner.join("deep"))]);
+            fs::write(inner.join("deep/file"), "kept").unwrap();
+            perform(&mut rootfs, &[Step::Keep(inner.clone()), below(&outer)]);
+            assert!(!inner.exists());
+            perform(&mut rootfs, &[bind(&inner, inner.to_str().unwrap(), 0)]);
+            assert_eq!(fs::read(inner.join("deep/file")).unwrap(), b"kept");
+        });
+    }
+
+    #[test]
     fn overlay_keeps_the_directory_as_it_was() {
         disposable(|at| {
             // Longer than fsconfig(2) takes, and with what means something in overlay's options.
