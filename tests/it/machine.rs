@@ -20,7 +20,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 
 /// The environment variable that says which of the three processes this one is.
@@ -144,18 +144,19 @@ fn init(job: &str) -> ExitCode {
         .args(["link", "set", "lo", "up"])
         .status();
     assert!(up.expect("ip runs").success(), "lo does not come up");
-    let guest = next_stage("guest", job).spawn().expect("the guest starts");
-    let guest = Pid::from_raw(i32::try_from(guest.id()).expect("a pid is positive"));
+    let mut guest = next_stage("guest", job).spawn().expect("the guest starts");
+    let guest_pid = Pid::from_raw(i32::try_from(guest.id()).expect("a pid is positive"));
     loop {
-        match waitpid(None, None) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == guest => {
-                return ExitCode::from(u8::try_from(code).expect("an exit code is one byte"));
+        // Looks only, so that the guest is still there for its own `wait`.
+        match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+            Ok(status) if status.pid() == Some(guest_pid) => {
+                let status = guest.wait().expect("the guest is dead and not yet reaped");
+                return exit_code(status);
             }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == guest => {
-                eprintln!("the guest was ended by {signal}");
-                return ExitCode::from(128 + signal as u8);
+            Ok(status) => {
+                waitpid(status.pid(), None).expect("an orphan is dead and not yet reaped");
             }
-            Ok(_) | Err(Errno::EINTR) => {}
+            Err(Errno::EINTR) => {}
             Err(errno) => panic!("waiting for the guest: {errno}"),
         }
     }
