@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod facts;
 pub mod name;
+pub mod net;
 pub mod oci;
 pub mod step;
 pub mod topology;

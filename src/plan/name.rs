@@ -157,23 +157,42 @@ impl IfAddr {
         if self.ip.is_ipv4() { 32 } else { 128 }
     }
 
+    /// The address of one host: /32 or /128.
+    pub fn host(ip: IpAddr) -> Self {
+        let prefix = if ip.is_ipv4() { 32 } else { 128 };
+        IfAddr { ip, prefix }
+    }
+
+    /// The prefix of all addresses of a family, where default routes go.
+    pub fn everything(v4: bool) -> Self {
+        let ip = if v4 {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        };
+        IfAddr { ip, prefix: 0 }
+    }
+
+    /// The prefix that this address is in, with the host's bits zero.
+    pub fn network(&self) -> Self {
+        let shift = u32::from(self.bits() - self.prefix);
+        let ip = match self.ip {
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(shift).unwrap_or(0);
+                IpAddr::V4(Ipv4Addr::from(u32::from(ip) & mask))
+            }
+            IpAddr::V6(ip) => {
+                let mask = u128::MAX.checked_shl(shift).unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from(u128::from(ip) & mask))
+            }
+        };
+        IfAddr { ip, ..*self }
+    }
+
     /// Whether `ip` lies in this address's prefix.
     pub fn covers(&self, ip: IpAddr) -> bool {
-        match (self.ip, ip) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => {
-                let mask = u32::MAX
-                    .checked_shl(32 - u32::from(self.prefix))
-                    .unwrap_or(0);
-                u32::from(a) & mask == u32::from(b) & mask
-            }
-            (IpAddr::V6(a), IpAddr::V6(b)) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(self.prefix))
-                    .unwrap_or(0);
-                u128::from(a) & mask == u128::from(b) & mask
-            }
-            _ => false,
-        }
+        let same_family = self.ip.is_ipv4() == ip.is_ipv4();
+        same_family && IfAddr { ip, ..*self }.network().ip == self.network().ip
     }
 
     /// The addresses of the prefix that a host may have, starting after this one and going round once: without this

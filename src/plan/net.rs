@@ -1,0 +1,502 @@
+//! `--net` and the ends of `pair`: the grammar, and the wires that it asks for.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::name::{BadWord, ContainerName, IfAddr, LinkName, Mac};
+use super::topology::{End, EndAddr, Place, Route, Wire};
+
+/// One value of `--net`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetSpec {
+    /// A wire.
+    Wire(Box<WireSpec>),
+    /// A network namespace with `lo` alone.
+    None,
+    /// The namespace that tincan runs in.
+    Host,
+    /// The namespace of a running container.
+    Container(ContainerName),
+    /// The namespace of this name (ip-netns(8)), or behind this path.
+    Namespace(PathBuf),
+}
+
+/// A wire from the new container to the host, or to a running container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WireSpec {
+    /// The addresses of the container's end, in their order.
+    pub addrs: Vec<IfAddr>,
+    /// Where the other end is; the host, if nothing is said.
+    pub to: Option<ContainerName>,
+    /// The other end's addresses, at most one for each family.
+    pub peers: Vec<IfAddr>,
+    /// The container's end's link-layer address.
+    pub mac: Option<Mac>,
+    /// The MTU of both ends, in bytes.
+    pub mtu: Option<u32>,
+    /// The default gateways, at most one for each family.
+    pub gateways: Vec<IpAddr>,
+    /// More routes.
+    pub routes: Vec<Route>,
+    /// The name of the container's end; `eth<n>` for the n-th value, if nothing is said.
+    pub name: Option<LinkName>,
+}
+
+/// One end of `pair`: `NAME=ADDR[,ADDR…][,key=value…]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairEnd {
+    /// The container's name.
+    pub container: ContainerName,
+    /// Its end of the wire.
+    pub wire: WireSpec,
+    /// Its root file system, where not the host's.
+    pub rootfs: Option<PathBuf>,
+}
+
+/// Kinds of network that the grammar will have, and has not yet.
+const LATER: [&str; 7] = ["macvlan", "ipvlan", "vlan", "vxlan", "wireguard", "tap", "phys"];
+
+const EXAMPLE: &str = "172.16.0.1/16,peer=172.16.0.2";
+
+impl FromStr for NetSpec {
+    type Err = BadWord;
+    fn from_str(value: &str) -> Result<Self, BadWord> {
+        let bad = |word: &str, why: &str| BadWord::new("--net", word, why, EXAMPLE);
+        match value {
+            "" => return Err(bad(value, "is empty")),
+            "none" => return Ok(NetSpec::None),
+            "host" => return Ok(NetSpec::Host),
+            _ => {}
+        }
+        if let Some(name) = value.strip_prefix("container:") {
+            return Ok(NetSpec::Container(name.parse()?));
+        }
+        if let Some(name) = value.strip_prefix("ns:") {
+            return match name {
+                "" | "." | ".." => Err(BadWord::new("--net", value, "names no namespace", "ns:blue")),
+                path if path.contains('/') => Ok(NetSpec::Namespace(PathBuf::from(path))),
+                name => Ok(NetSpec::Namespace(PathBuf::from("/run/netns").join(name))),
+            };
+        }
+        let first = value.split([',', ':']).next().unwrap_or_default();
+        if LATER.contains(&first) {
+            return Err(bad(first, "is a kind of network that tincan does not make yet"));
+        }
+        let mut spec = WireSpec::default();
+        for word in value.split(',') {
+            if !spec.accept(word)? {
+                return Err(bad(word, "is neither an address nor a key=value, nor none, host, container:NAME or ns:NAME"));
+            }
+        }
+        spec.check(value)?;
+        Ok(NetSpec::Wire(Box::new(spec)))
+    }
+}
+
+impl FromStr for PairEnd {
+    type Err = BadWord;
+    fn from_str(value: &str) -> Result<Self, BadWord> {
+        const EXAMPLE: &str = "ns1=172.16.0.1/16";
+        let bad = |word: &str, why: &str| BadWord::new("end", word, why, EXAMPLE);
+        let (name, rest) = value.split_once('=').ok_or_else(|| bad(value, "has no `=` after the container's name"))?;
+        let container = name.parse()?;
+        let mut wire = WireSpec::default();
+        let mut rootfs = None;
+        for word in rest.split(',') {
+            match word.split_once('=') {
+                Some(("rootfs", dir)) if !dir.is_empty() && rootfs.is_none() => rootfs = Some(PathBuf::from(dir)),
+                Some(("to" | "peer", _)) => return Err(bad(word, "has no place in a pair: its two ends are each other's peers")),
+                _ if wire.accept(word)? => {}
+                _ => return Err(bad(word, "is neither an address nor a key=value")),
+            }
+        }
+        wire.check(value)?;
+        Ok(PairEnd { container, wire, rootfs })
+    }
+}
+
+impl WireSpec {
+    /// Takes one word of the value; `false` when it is none of a wire's.
+    fn accept(&mut self, word: &str) -> Result<bool, BadWord> {
+        let twice = || BadWord::new("key", word, "is given twice", EXAMPLE);
+        let Some((key, value)) = word.split_once('=') else {
+            if !word.contains(['.', ':', '/']) || LATER.iter().any(|kind| word.starts_with(kind)) {
+                return Ok(false);
+            }
+            self.addrs.push(word.parse()?);
+            return Ok(true);
+        };
+        match key {
+            "to" => {
+                if self.to.replace(value.parse()?).is_some() {
+                    return Err(twice());
+                }
+            }
+            "peer" => self.peers.push(value.parse()?),
+            "mac" => {
+                if self.mac.replace(value.parse()?).is_some() {
+                    return Err(twice());
+                }
+            }
+            "mtu" => {
+                let mtu = value.parse::<u32>().ok().filter(|mtu| (68..=65535).contains(mtu));
+                let mtu = mtu.ok_or_else(|| BadWord::new("mtu", value, "is no number from 68 to 65535", "mtu=1500"))?;
+                if self.mtu.replace(mtu).is_some() {
+                    return Err(twice());
+                }
+            }
+            "gw" => self.gateways.push(value.parse().map_err(|_| {
+                BadWord::new("gateway", value, "is no IP address", "gw=172.16.0.2")
+            })?),
+            "route" => {
+                // `@` stands in no address, and reads: to this prefix, at that hop.
+                let (to, via) = value.split_once('@').map_or((value, None), |(to, via)| (to, Some(via)));
+                let bad = |why| BadWord::new("route", value, why, "route=10.0.0.0/8@172.16.0.2");
+                let to: IfAddr = to.parse().map_err(|_| bad("has no prefix to go to"))?;
+                let via: Option<IpAddr> = via.map(str::parse).transpose().map_err(|_| bad("has a next hop that is no IP address"))?;
+                if via.is_some_and(|via| via.is_ipv4() != to.ip.is_ipv4()) {
+                    return Err(bad("mixes IPv4 and IPv6"));
+                }
+                self.routes.push(Route { to: to.network(), via });
+            }
+            "name" => {
+                let name: LinkName = value.parse()?;
+                if name.as_str() == "lo" {
+                    return Err(BadWord::new("interface name", value, "is the loopback's", "name=eth0"));
+                }
+                if self.name.replace(name).is_some() {
+                    return Err(twice());
+                }
+            }
+            _ => return Err(BadWord::new("key", key, "is none of mac, mtu, gw, route, name, to, peer", EXAMPLE)),
+        }
+        Ok(true)
+    }
+
+    /// Checks what the words say together.
+    fn check(&self, value: &str) -> Result<(), BadWord> {
+        let bad = |word: String, why: &str| Err(BadWord::new("--net", word, why, EXAMPLE));
+        if self.addrs.is_empty() {
+            return bad(value.to_owned(), "has no address");
+        }
+        for (at, addr) in self.addrs.iter().enumerate() {
+            if addr.ip.is_unspecified() || addr.ip.is_multicast() {
+                return bad(addr.to_string(), "is no address of a host");
+            }
+            if self.addrs[..at].iter().any(|other| other.ip == addr.ip) {
+                return bad(addr.to_string(), "is given twice");
+            }
+        }
+        let first_of = |ip: IpAddr| self.addrs.iter().find(|addr| addr.ip.is_ipv4() == ip.is_ipv4());
+        for (at, peer) in self.peers.iter().enumerate() {
+            if first_of(peer.ip).is_none() {
+                return bad(peer.to_string(), "is a peer of another family than the address");
+            }
+            if self.addrs.iter().any(|addr| addr.ip == peer.ip) {
+                return bad(peer.to_string(), "is the address of both ends");
+            }
+            if self.peers[..at].iter().any(|other| other.ip.is_ipv4() == peer.ip.is_ipv4()) {
+                return bad(peer.to_string(), "is a second peer of one family");
+            }
+        }
+        for (at, gateway) in self.gateways.iter().enumerate() {
+            let reached = self.addrs.iter().any(|addr| addr.covers(*gateway)) || self.peers.iter().any(|peer| peer.ip == *gateway);
+            if !reached {
+                return bad(gateway.to_string(), "is a gateway outside the prefix");
+            }
+            if self.gateways[..at].iter().any(|other| other.is_ipv4() == gateway.is_ipv4()) {
+                return bad(gateway.to_string(), "is a second gateway of one family");
+            }
+        }
+        // RFC 8200, 5: a link that carries IPv6 has an MTU of at least 1280.
+        if self.mtu.is_some_and(|mtu| mtu < 1280) && self.addrs.iter().any(|addr| addr.ip.is_ipv6()) {
+            return bad(format!("mtu={}", self.mtu.unwrap_or_default()), "is under the 1280 that IPv6 needs");
+        }
+        Ok(())
+    }
+
+    /// This end, in a new or a running container. Where the far end's address is outside the prefix, it gets a host route.
+    fn near_end(&self, at: Place, name: LinkName) -> End {
+        let mut routes = Vec::new();
+        for peer in &self.peers {
+            if !self.addrs.iter().any(|addr| addr.covers(peer.ip)) {
+                routes.push(Route { to: IfAddr::host(peer.ip), via: None });
+            }
+        }
+        routes.extend(self.routes.iter().copied());
+        for via in &self.gateways {
+            routes.push(Route { to: IfAddr::everything(via.is_ipv4()), via: Some(*via) });
+        }
+        let on_link = |addr: &IfAddr| EndAddr { addr: *addr, peer: None, automatic: false };
+        End {
+            at,
+            name,
+            mac: self.mac,
+            mtu: self.mtu,
+            addrs: self.addrs.iter().map(on_link).collect(),
+            routes,
+            alias: None,
+        }
+    }
+
+    /// The wire of this value, from node `node` to `far`. The far end's address, where none is given, is the next one of the
+    /// first prefix of each family that `is_free`; each address of the container's is a host route there, so that two
+    /// containers of one prefix do not hide one another.
+    ///
+    /// # Errors
+    /// [`BadWord`] when a prefix has no free address; what `is_free` says.
+    pub fn wire<E: From<BadWord>>(
+        &self,
+        node: usize,
+        own_name: LinkName,
+        far: FarEnd,
+        mut is_free: impl FnMut(IpAddr) -> Result<bool, E>,
+    ) -> Result<Wire, E> {
+        let mut addrs: Vec<EndAddr> = Vec::new();
+        for addr in &self.addrs {
+            let same_family = |ip: IpAddr| ip.is_ipv4() == addr.ip.is_ipv4();
+            let given = self.peers.iter().map(|peer| peer.ip).find(|ip| same_family(*ip));
+            let before = addrs.iter().find(|other| same_family(other.addr.ip));
+            let (ip, automatic) = match (given, before) {
+                (Some(ip), _) => (ip, false),
+                (None, Some(before)) => (before.addr.ip, true),
+                (None, None) => (self.next_free(addr, &mut is_free)?, true),
+            };
+            addrs.push(EndAddr { addr: IfAddr::host(ip), peer: Some(addr.ip), automatic });
+        }
+        let far = End {
+            at: far.at,
+            name: far.name,
+            mac: None,
+            mtu: self.mtu,
+            addrs,
+            routes: Vec::new(),
+            alias: far.alias,
+        };
+        Ok(Wire { ends: [far, self.near_end(Place::Node(node), own_name)] })
+    }
+
+    fn next_free<E: From<BadWord>>(
+        &self,
+        addr: &IfAddr,
+        is_free: &mut impl FnMut(IpAddr) -> Result<bool, E>,
+    ) -> Result<IpAddr, E> {
+        for ip in addr.others() {
+            if !self.addrs.iter().any(|own| own.ip == ip) && is_free(ip)? {
+                return Ok(ip);
+            }
+        }
+        Err(BadWord::new("address", addr.to_string(), "has no free address for the other end in its prefix", "172.16.0.1/32,peer=172.16.0.2").into())
+    }
+}
+
+/// Where the far end of a `--net` wire is, and what it is called there.
+pub struct FarEnd {
+    /// The host, or a running container.
+    pub at: Place,
+    /// Its interface's name.
+    pub name: LinkName,
+    /// Its interface's alias.
+    pub alias: Option<String>,
+}
+
+/// The wire of a pair: both ends with their prefixes on it.
+///
+/// # Errors
+/// [`BadWord`] when both have the same address.
+pub fn pair_wire(ends: [(&PairEnd, Place, LinkName); 2]) -> Result<Wire, BadWord> {
+    let [(a, _, _), (b, _, _)] = &ends;
+    if let Some(same) = a.wire.addrs.iter().find(|addr| b.wire.addrs.iter().any(|other| other.ip == addr.ip)) {
+        return Err(BadWord::new("address", same.to_string(), "is given to both ends", "ns1=172.16.0.1/16 ns2=172.16.0.2/16"));
+    }
+    Ok(Wire { ends: ends.map(|(end, at, name)| end.wire.near_end(at, name)) })
+}
+
+/// What the host's end of a container's n-th wire is called: after the container where that fits, else after a hash of it.
+/// `attempt` counts the names that were taken.
+pub fn host_link_name(container: &ContainerName, index: usize, attempt: u32) -> LinkName {
+    let plain = match index {
+        0 => format!("veth-{container}"),
+        n => format!("veth-{container}.{n}"),
+    };
+    if attempt == 0 && let Ok(name) = plain.parse() {
+        return name;
+    }
+    // FNV-1a, 64 bits: stable over versions and machines, which the standard library's hasher is not.
+    let text = format!("{plain}/{attempt}");
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("veth-{:010x}", hash & 0xff_ffff_ffff).parse().expect("15 bytes of letters and digits")
+}
+
+/// The alias of a host's end: by it anybody sees, and `tincan` finds again, whose it is.
+pub fn host_link_alias(container: &ContainerName, interface: &LinkName) -> String {
+    format!("tincan:{container}/{interface}")
+}
+
+/// The container of a host link's alias.
+pub fn alias_container(alias: &str) -> Option<ContainerName> {
+    alias.strip_prefix("tincan:")?.split('/').next()?.parse().ok()
+}
+
+/// The name of the n-th wire's end in a container, where none is given.
+pub fn default_name(index: usize) -> LinkName {
+    format!("eth{index}").parse().expect("a short name")
+}
+
+/// Checks the values of `--net` against each other: a namespace that is somebody else's takes no wires, and two interfaces
+/// cannot have one name, nor two ends one address.
+///
+/// # Errors
+/// [`BadWord`] with the value that is one too many.
+pub fn check_together(specs: &[NetSpec]) -> Result<(), BadWord> {
+    let mut names = Vec::new();
+    let mut addrs = Vec::new();
+    for (index, spec) in specs.iter().enumerate() {
+        let NetSpec::Wire(wire) = spec else {
+            if specs.len() > 1 {
+                return Err(BadWord::new("--net", spec.word(), "does not go together with another --net", "--net none"));
+            }
+            continue;
+        };
+        let name = wire.name.clone().unwrap_or_else(|| default_name(index));
+        if names.contains(&name) {
+            return Err(BadWord::new("interface name", name.as_str(), "is given to two interfaces", "name=eth1"));
+        }
+        names.push(name);
+        for addr in &wire.addrs {
+            if addrs.contains(&addr.ip) {
+                return Err(BadWord::new("address", addr.to_string(), "is given to two interfaces", EXAMPLE));
+            }
+            addrs.push(addr.ip);
+        }
+    }
+    Ok(())
+}
+
+impl NetSpec {
+    fn word(&self) -> String {
+        match self {
+            NetSpec::Wire(_) => "a wire".to_owned(),
+            NetSpec::None => "none".to_owned(),
+            NetSpec::Host => "host".to_owned(),
+            NetSpec::Container(name) => format!("container:{name}"),
+            NetSpec::Namespace(path) => format!("ns:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn wire(value: &str) -> WireSpec {
+        match value.parse() {
+            Ok(NetSpec::Wire(wire)) => *wire,
+            other => panic!("{value}: {other:?}"),
+        }
+    }
+
+    fn planned(value: &str, taken: &[&str]) -> Wire {
+        let far = FarEnd { at: Place::Host, name: "veth-ns1".parse().unwrap(), alias: None };
+        let free = |ip: IpAddr| Ok::<_, BadWord>(!taken.contains(&ip.to_string().as_str()));
+        wire(value).wire(0, "eth0".parse().unwrap(), far, free).unwrap()
+    }
+
+    #[test]
+    fn the_hosts_end_has_the_next_free_address_as_a_host_route() {
+        let wire = planned("172.16.0.1/16", &["172.16.0.2"]);
+        let far = wire.ends[0].addrs[0];
+        assert_eq!(far.addr.to_string(), "172.16.0.3/32");
+        assert_eq!(far.peer.unwrap().to_string(), "172.16.0.1");
+        assert!(far.automatic);
+        assert_eq!(wire.ends[1].addrs[0].addr.to_string(), "172.16.0.1/16");
+    }
+
+    #[test]
+    fn both_families_and_a_given_peer() {
+        let wire = planned("172.16.0.1/16,fd00::1/64,peer=172.16.9.9/16,gw=172.16.9.9", &[]);
+        let far: Vec<_> = wire.ends[0].addrs.iter().map(|a| a.addr.to_string()).collect();
+        assert_eq!(far, ["172.16.9.9/32", "fd00::2/128"]);
+        let route = wire.ends[1].routes[0];
+        assert_eq!((route.to.to_string(), route.via.unwrap().to_string()), ("0.0.0.0/0".to_owned(), "172.16.9.9".to_owned()));
+    }
+
+    #[test]
+    fn a_lone_address_needs_a_peer_and_gets_a_route_to_it() {
+        let wire = planned("10.0.0.1/32,peer=10.0.0.9", &[]);
+        assert_eq!(wire.ends[1].routes, [Route { to: "10.0.0.9/32".parse().unwrap(), via: None }]);
+        let far = FarEnd { at: Place::Host, name: "v".parse().unwrap(), alias: None };
+        let alone: WireSpec = WireSpec { addrs: vec!["10.0.0.1/32".parse().unwrap()], ..WireSpec::default() };
+        assert!(alone.wire(0, "eth0".parse().unwrap(), far, |_| Ok::<_, BadWord>(true)).is_err());
+    }
+
+    #[test]
+    fn the_wrong_word_is_named() {
+        for (value, word) in [
+            ("", ""),
+            ("172.16.0.1/33", "172.16.0.1/33"),
+            ("172.16.0.1/16,mtu=9", "9"),
+            ("172.16.0.1/16,mut=9", "mut"),
+            ("172.16.0.1/16,mac=x", "x"),
+            ("172.16.0.1/16,gw=10.0.0.1", "10.0.0.1"),
+            ("172.16.0.1/16,peer=172.16.0.1", "172.16.0.1/32"),
+            ("172.16.0.1/16,peer=fd00::1", "fd00::1/128"),
+            ("172.16.0.1/16,name=sixteen-bytes-xx", "sixteen-bytes-xx"),
+            ("172.16.0.1/16,172.16.0.1/24", "172.16.0.1/24"),
+            ("fd00::1/64,mtu=1000", "mtu=1000"),
+            ("mtu=1500", "mtu=1500"),
+            ("lan0", "lan0"),
+            ("macvlan:eth0", "macvlan"),
+            ("ns:", "ns:"),
+            ("container:", ""),
+        ] {
+            match value.parse::<NetSpec>() {
+                Err(error) => assert_eq!(error.word, word, "{value}"),
+                Ok(spec) => panic!("{value}: {spec:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn ends_of_a_pair() {
+        let end: PairEnd = "ns1=172.16.0.1/16,rootfs=/x,mtu=9000".parse().unwrap();
+        assert_eq!(end.container.as_str(), "ns1");
+        assert_eq!(end.wire.mtu, Some(9000));
+        assert_eq!(end.rootfs, Some(PathBuf::from("/x")));
+        assert!("172.16.0.1/16".parse::<PairEnd>().is_err());
+        assert!("ns1=172.16.0.1/16,to=ns2".parse::<PairEnd>().is_err());
+        let a: PairEnd = "a=10.0.0.1/24".parse().unwrap();
+        assert!(pair_wire([(&a, Place::Node(0), default_name(0)), (&a, Place::Node(1), default_name(0))]).is_err());
+    }
+
+    #[test]
+    fn names_of_host_links_fit_and_differ() {
+        let short: ContainerName = "ns1".parse().unwrap();
+        assert_eq!(host_link_name(&short, 0, 0).as_str(), "veth-ns1");
+        assert_eq!(host_link_name(&short, 1, 0).as_str(), "veth-ns1.1");
+        assert_ne!(host_link_name(&short, 0, 1), host_link_name(&short, 0, 2));
+        let long: ContainerName = "a-rather-long-name".parse().unwrap();
+        assert_eq!(host_link_name(&long, 0, 0).as_str().len(), 15);
+        let alias = host_link_alias(&short, &default_name(0));
+        assert_eq!(alias_container(&alias), Some(short));
+    }
+
+    #[test]
+    fn somebody_elses_namespace_takes_no_wires() {
+        let specs = ["host", "172.16.0.1/16"].map(|value| value.parse().unwrap());
+        assert!(check_together(&specs).is_err());
+        let specs = ["172.16.0.1/16,name=eth1", "172.17.0.1/16"].map(|value| value.parse().unwrap());
+        assert!(check_together(&specs).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(value in "[a-z0-9=.,:/@]{0,40}") {
+            let _ = (value.parse::<NetSpec>(), value.parse::<PairEnd>());
+        }
+    }
+}
