@@ -1,5 +1,43 @@
+//! `tincan create`: a container from an OCI bundle, up to its start gate (runtime-spec runtime.md, Create).
+
 use std::process::ExitCode;
+
+use super::bundle::{self, BundleArgs};
+use super::{need_root, network};
 use crate::engine::hold::Engine;
+use crate::engine::undo;
+use crate::plan::name::ContainerName;
+use crate::plan::net::NetSpec;
+use crate::plan::topology::Topology;
+
+/// The arguments of `tincan create`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
-pub fn run(_args: Args, _engine: &Engine) -> anyhow::Result<ExitCode> { Ok(ExitCode::SUCCESS) }
+pub struct Args {
+    /// A wire or a network namespace, added to what the bundle asks for
+    #[arg(long, value_name = "VALUE")]
+    net: Vec<NetSpec>,
+    #[command(flatten)]
+    bundle: BundleArgs,
+    /// The container's name
+    id: ContainerName,
+}
+
+/// Creates the container.
+pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
+    need_root()?;
+    let mut node = bundle::plan(engine, &args.id, &args.bundle, &args.net, true, true)?;
+    let wires = network::attach(engine, &mut node, 0, &args.net)?;
+    let topology = Topology {
+        nodes: vec![node],
+        wires,
+    };
+    let up = engine
+        .raise(&topology)?
+        .pop()
+        .expect("one node gives one container");
+    if let Err(error) = bundle::hand_out(&up, &args.bundle) {
+        undo::delete(engine, &up.state, true)?;
+        return Err(error);
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -36,10 +36,12 @@ macro_rules! commands {
     };
 }
 
+mod bundle;
+mod network;
+
 commands! {
     "run" run: "Run a command, or an OCI bundle, in a new container",
     "pair" pair: "Start two containers with one wire between them",
-    "link" link: "Add, remove and list wires of running containers",
     "list" list: "List the containers",
     "gc" gc: "Clear away what killed runs left",
     "create" create: "Create a container from an OCI bundle, up to its start",

@@ -1,49 +1,289 @@
-use std::process::ExitCode;
-use std::collections::BTreeMap;
+//! `tincan run`: a command, or an OCI bundle, in a new container, and its wires in the same breath.
+
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
-use crate::engine::hold::Engine;
-use crate::engine::supervise::{supervise, Session};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::bundle::{self, BundleArgs};
+use super::{Usage, need_root, network};
+use crate::engine::hold::{Engine, Up};
+use crate::engine::supervise::{Session, supervise};
 use crate::engine::undo;
-use crate::plan::step::*;
-use crate::plan::topology::*;
+use crate::plan::name::ContainerName;
+use crate::plan::net::NetSpec;
+use crate::plan::oci::template::{Wanted, default_bundle};
+use crate::plan::oci::{HostRequest, Request, host_node, node};
+use crate::plan::step::{Command, Step};
+use crate::plan::topology::{Hierarchies, NamespaceKind, Node, Origin, Topology};
+
+/// The arguments of `tincan run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    #[arg(long, action = clap::ArgAction::Append)]
-    net: Vec<String>,
-    #[arg(last = true)]
+    /// The container's name, for a command; without, one is made up
+    #[arg(long, value_name = "NAME")]
+    name: Option<ContainerName>,
+    /// A wire or a network namespace: 172.16.0.1/16, …,to=ns1,peer=…, none, host, container:NAME, ns:NAME
+    #[arg(long, value_name = "VALUE")]
+    net: Vec<NetSpec>,
+    /// Return when the container runs
+    #[arg(short, long)]
+    detach: bool,
+    /// Another root file system than the host's; writes to it are thrown away
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
+    /// Make the root file system read-only
+    #[arg(long, requires = "rootfs")]
+    read_only: bool,
+    /// Let writes go through to the root file system
+    #[arg(long, requires = "rootfs", conflicts_with = "read_only")]
+    writable: bool,
+    /// Keep the caller's namespace of this kind
+    #[arg(long, value_name = "NS")]
+    share: Vec<NamespaceKind>,
+    /// Open a terminal for the command
+    #[arg(short, long, requires = "rootfs")]
+    tty: bool,
+    /// Show the network namespace under this name, or the container's, to `ip netns`
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    netns_name: Option<String>,
+    #[command(flatten)]
+    bundle: BundleArgs,
+    /// The container's name, for a bundle
+    id: Option<ContainerName>,
+    /// The command and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
+
+/// Runs the container, and in the foreground waits for it.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    use NamespaceKind::{Cgroup, Ipc, Uts, Network, Pid}; const M: NamespaceKind = NamespaceKind::Mount;
-    let fs = |t: &str, d: &str| Step::Mount(crate::plan::step::Mount { destination: d.into(), what: MountWhat::Filesystem { fstype: t.into(), source: t.into(), options: vec![], copy_up: false }, attrs: MountAttrs::default(), propagation: vec![] });
-    let node = Node {
-        name: "ns1".parse()?,
-        identity: Identity { origin: Origin::Command, bundle: "/".into(), rootfs: "/".into(), annotations: BTreeMap::new() },
-        namespaces: [Cgroup, Ipc, Uts, Network, Pid, M].into_iter().map(|k| (k, NamespaceSource::New)).collect(),
-        id_maps: None, time_offsets: vec![], cgroup: None,
-        steps: vec![
-            Step::Unshare(Cgroup),
-            Step::RootPropagation(Propagation { kind: PropagationKind::Slave, recursive: true }),
-            Step::Root(Root::Host),
-            fs("proc", "/proc"),
-            fs("sysfs", "/sys"),
-            Step::Gate(Gate::Wired),
-            Step::Exec(crate::plan::step::Command { args: args.command, env: std::env::vars().map(|(k,v)| format!("{k}={v}")).collect() }),
-        ],
-        hooks: RuntimeHooks::default(), netns_name: None, loopback: true, die_with_parent: true,
+    need_root()?;
+    let from_bundle = args.command.is_empty();
+    let mut node = match (&args.id, from_bundle) {
+        (Some(id), true) => bundle::plan(engine, id, &args.bundle, &args.net, false, args.detach)?,
+        (None, false) => plan_command(&args, engine)?,
+        (None, true) => {
+            return Err(Usage::new(
+                "there is neither a command nor a container's name",
+                "`tincan run -- COMMAND` runs a command, `tincan run -b BUNDLE NAME` a bundle",
+            )
+            .into());
+        }
+        (Some(id), false) => {
+            return Err(Usage::new(
+                format!("`{id}` is a bundle's container, and there is a command as well"),
+                format!("`tincan run --name {id} -- COMMAND` names a command's container"),
+            )
+            .into());
+        }
     };
-    let mut t = Topology { nodes: vec![node], wires: vec![] };
-    if let Some(n) = args.net.first() {
-        let a: crate::plan::name::IfAddr = n.parse()?;
-        let peer = a.others().next().unwrap();
-        t.wires.push(Wire { ends: [
-            End { at: Place::Host, name: "veth-ns1".parse()?, mac: None, mtu: None, addrs: vec![EndAddr { addr: crate::plan::name::IfAddr { ip: peer, prefix: 32 }, peer: Some(a.ip), automatic: true }], routes: vec![], alias: Some("tincan:ns1/eth0".into()) },
-            End { at: Place::Node(0), name: "eth0".parse()?, mac: None, mtu: None, addrs: vec![EndAddr { addr: a, peer: None, automatic: false }], routes: vec![], alias: None },
-        ]});
+    if let Some(name) = args.netns_name {
+        node.netns_name = Some(if name.is_empty() { node.name.to_string() } else { name });
     }
-    let mut up = engine.raise(&t)?;
-    let up = up.pop().unwrap();
-    let ended = supervise(up.pidfd.as_fd(), Session::Callers, up.console)?;
-    undo::undo(engine, &up.state)?;
+    let wires = network::attach(engine, &mut node, 0, &args.net)?;
+    let topology = Topology {
+        nodes: vec![node],
+        wires,
+    };
+    let up = engine
+        .raise(&topology)?
+        .pop()
+        .expect("one node gives one container");
+    let session = session_of(&topology.nodes[0]);
+    bundle::hand_out(&up, &args.bundle)?;
+    if from_bundle {
+        engine.poststart(&up.state)?;
+    }
+    if args.detach {
+        if !from_bundle && args.name.is_none() {
+            println!("{}", up.state.id);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    finish(engine, up, session, from_bundle && args.bundle.keep)
+}
+
+/// Waits for a container in the foreground and undoes it; its exit code is the command's.
+fn finish(engine: &Engine, up: Up, session: Session, keep: bool) -> anyhow::Result<ExitCode> {
+    let ended = supervise(up.pidfd.as_fd(), session, up.console)
+        .map_err(|errno| anyhow::anyhow!("{}: wait for it: {errno}", up.state.id))?;
+    if !keep {
+        undo::delete(engine, &up.state, true)?;
+    }
     Ok(ExitCode::from(ended.shell_code()))
+}
+
+/// How signals reach a node's process.
+pub fn session_of(node: &Node) -> Session {
+    if node.steps.contains(&Step::NewSession) {
+        Session::Own
+    } else {
+        Session::Callers
+    }
+}
+
+/// A container for a command, over the host's files or another root.
+fn plan_command(args: &Args, engine: &Engine) -> anyhow::Result<Node> {
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        // A pid is taken by one process at a time, and the name lives no longer than its container.
+        None => format!("tc-{}", std::process::id()).parse()?,
+    };
+    let wired = args.net.iter().any(|spec| matches!(spec, NetSpec::Wire(_)));
+    let shared: BTreeSet<NamespaceKind> = args.share.iter().copied().collect();
+    if wired && shared.contains(&NamespaceKind::Network) {
+        return Err(Usage::new(
+            "`--share network` leaves no namespace for `--net` to wire",
+            "leave one of them out",
+        )
+        .into());
+    }
+    let tail = Tail {
+        wired,
+        detach: args.detach,
+    };
+    match &args.rootfs {
+        None => over_host(engine, &name, &shared, Some(&args.command), tail),
+        Some(rootfs) => {
+            let wanted = Rootfs {
+                path: rootfs,
+                read_only: args.read_only,
+                writable: args.writable,
+                tty: args.tty,
+            };
+            over_rootfs(engine, &name, &shared, &wanted, Some(&args.command), tail)
+        }
+    }
+}
+
+/// How a command's container ends its start.
+#[derive(Clone, Copy)]
+pub struct Tail {
+    /// It waits for its wires.
+    pub wired: bool,
+    /// Nobody waits for it.
+    pub detach: bool,
+}
+
+/// Another root, as the options say.
+pub struct Rootfs<'a> {
+    /// Its directory.
+    pub path: &'a Path,
+    /// Whether it is read-only.
+    pub read_only: bool,
+    /// Whether writes go through.
+    pub writable: bool,
+    /// Whether the command gets a terminal.
+    pub tty: bool,
+}
+
+/// A container over the host's files; without a command it holds.
+///
+/// # Errors
+/// When the working directory or the cgroups cannot be read.
+pub fn over_host(
+    engine: &Engine,
+    name: &ContainerName,
+    shared: &BTreeSet<NamespaceKind>,
+    command: Option<&[String]>,
+    tail: Tail,
+) -> anyhow::Result<Node> {
+    let new: BTreeSet<NamespaceKind> = [
+        NamespaceKind::Cgroup,
+        NamespaceKind::Ipc,
+        NamespaceKind::Uts,
+        NamespaceKind::Network,
+        NamespaceKind::Pid,
+        NamespaceKind::Mount,
+    ]
+    .into_iter()
+    .filter(|kind| !shared.contains(kind))
+    .collect();
+    let cwd = std::env::current_dir()?;
+    let mut node = host_node(
+        name,
+        HostRequest {
+            layout: engine.layout()?,
+            new: &new,
+            cgroup: None,
+            command: command.map(|args| Command {
+                args: args.to_vec(),
+                env: environment(),
+            }),
+            cwd: &cwd,
+            new_session: tail.detach,
+            wired: tail.wired,
+            preserve_fds: 0,
+            die_with_parent: !tail.detach,
+        },
+    );
+    if tail.detach && command.is_some() {
+        let end = node.steps.len() - 2;
+        node.steps.insert(end, Step::DetachStreams);
+    }
+    Ok(node)
+}
+
+/// A container over another root; without a command it holds.
+///
+/// # Errors
+/// When the directory is none.
+pub fn over_rootfs(
+    engine: &Engine,
+    name: &ContainerName,
+    shared: &BTreeSet<NamespaceKind>,
+    rootfs: &Rootfs<'_>,
+    command: Option<&[String]>,
+    tail: Tail,
+) -> anyhow::Result<Node> {
+    let path = bundle::directory(rootfs.path, "root file system", "--rootfs rootfs/busybox")?;
+    let held = ["/".to_owned()];
+    let bundle = default_bundle(
+        &Wanted {
+            root: &path,
+            readonly: rootfs.read_only,
+            args: command.unwrap_or(&held).to_vec(),
+            env: vec![
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+                format!("TERM={}", std::env::var("TERM").unwrap_or("xterm".to_owned())),
+            ],
+            cwd: PathBuf::from("/"),
+            terminal: rootfs.tty,
+            hostname: name.as_str(),
+            shared,
+        },
+        engine.layout()?,
+    )?;
+    let mut node = node(
+        name,
+        &bundle,
+        &Request {
+            bundle_dir: &path,
+            origin: Origin::Command,
+            layout: engine.layout()?,
+            hierarchies: Hierarchies::Needed,
+            gate_start: false,
+            wired: tail.wired,
+            console_size: None,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+            overlay: !rootfs.writable && !rootfs.read_only,
+            die_with_parent: !tail.detach,
+            hold: command.is_none(),
+        },
+    )?;
+    if tail.detach && command.is_some() {
+        let end = node.steps.len() - 2;
+        node.steps.insert(end, Step::DetachStreams);
+    }
+    Ok(node)
+}
+
+/// The caller's environment. What is no UTF-8 stays out, since a plan is text.
+fn environment() -> Vec<String> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some(format!("{}={}", key.to_str()?, value.to_str()?)))
+        .collect()
 }

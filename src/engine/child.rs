@@ -135,7 +135,13 @@ impl Child<'_> {
                     Err(errno) => return Err(errno.into()),
                 }
             }
-            Step::User(user) => become_user(user)?,
+            Step::User(user) => {
+                become_user(user)?;
+                if self.node.die_with_parent {
+                    // A change of user clears it (PR_SET_PDEATHSIG(2const)).
+                    process::die_with_parent()?;
+                }
+            }
             Step::Capabilities(sets) => set_capabilities(sets)?,
             Step::NoNewPrivileges => credentials::set_no_new_privs()?,
             Step::Chdir(dir) => match rustix::process::chdir(dir) {
@@ -295,5 +301,13 @@ fn set_capabilities(sets: &Capabilities) -> Result<(), Errno> {
     credentials::set_capabilities(CapSet::Inheritable, &sets.inheritable)?;
     credentials::set_capabilities(CapSet::Effective, &sets.effective)?;
     credentials::set_capabilities(CapSet::Permitted, &sets.permitted)?;
-    credentials::set_capabilities(CapSet::Ambient, &sets.ambient)
+    // runc's own template asks for ambient capabilities that it does not make inheritable: the kernel would refuse those, and
+    // runc goes on without them.
+    let possible: Vec<_> = sets
+        .ambient
+        .iter()
+        .filter(|cap| sets.inheritable.contains(cap) && sets.permitted.contains(cap))
+        .copied()
+        .collect();
+    credentials::set_capabilities(CapSet::Ambient, &possible)
 }

@@ -266,9 +266,15 @@ impl<'a> Raising<'a> {
     fn cgroup(&mut self, node: usize) -> Result<(), EngineError> {
         let held = &mut self.held[node];
         let plan = held.node.cgroup.as_ref().expect("only nodes with a cgroup have this step");
-        let group = Group::create(plan, self.engine.layout()?).map_err(|cause| EngineError::Cgroup {
-            container: held.node.name.clone(),
-            cause,
+        let group = Group::create(plan, self.engine.layout()?).map_err(|cause| {
+            if cause.is_occupied() {
+                // Somebody else's: undoing it would kill who is in it.
+                held.state.undo.retain(|deed| !matches!(deed, Undo::Cgroup(_)));
+            }
+            EngineError::Cgroup {
+                container: held.node.name.clone(),
+                cause,
+            }
         })?;
         held.group = Some(group);
         Ok(())
@@ -303,6 +309,10 @@ impl<'a> Raising<'a> {
     }
 
     fn map(&mut self, index: usize) -> Result<(), EngineError> {
+        if !self.held[index].node.time_offsets.is_empty() {
+            // The time namespace is made by the child, before this gate.
+            self.await_gate(index, Gate::Maps)?;
+        }
         let held = &self.held[index];
         let pid = held.process.as_ref().expect("mapped after the clone").pid;
         let proc = Path::new("/proc").join(pid.to_string());
@@ -487,7 +497,8 @@ pub(super) enum Birth {
 }
 
 /// Clones a node's first process. The new namespaces come with the clone, but for the cgroup namespace, whose root is the
-/// cgroup of the process at the time: the child makes that one when it is in its cgroup.
+/// cgroup of the process at the time, and the time namespace, whose clocks can be set only while nobody is in it
+/// (time_namespaces(7)): the child makes those two when it is time.
 ///
 /// Joining a pid namespace moves only later children, and what a process may join or make depends on the user namespace that
 /// it is in; so where one of those two is joined, a process in between joins them and clones the child for tincan
@@ -499,7 +510,10 @@ fn clone_into_namespaces(
     let flags = node
         .namespaces
         .iter()
-        .filter(|(kind, source)| **kind != NamespaceKind::Cgroup && **source == NamespaceSource::New)
+        .filter(|(kind, source)| {
+            !matches!(kind, NamespaceKind::Cgroup | NamespaceKind::Time)
+                && **source == NamespaceSource::New
+        })
         .fold(0, |flags, (kind, _)| flags | kind.clone_flag());
     let mut joins = Vec::new();
     for kind in [NamespaceKind::User, NamespaceKind::Pid] {

@@ -63,7 +63,12 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
     for deed in state.undo.iter().rev() {
         match deed {
             Undo::Cgroup(location) => {
-                if let Err(failures) = location.remove_killing() {
+                // Without a process nobody of ours can be in it: who is in it is somebody else's.
+                let removed = match state.process {
+                    Some(_) => location.remove_killing(),
+                    None => location.remove(),
+                };
+                if let Err(failures) = removed {
                     causes.extend(failures.iter().map(ToString::to_string));
                 }
             }

@@ -1,7 +1,7 @@
 //! `--net` and the ends of `pair`: the grammar, and the wires that it asks for.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::name::{BadWord, ContainerName, IfAddr, LinkName, Mac};
@@ -332,13 +332,16 @@ pub fn host_link_name(container: &ContainerName, index: usize, attempt: u32) -> 
 }
 
 /// The alias of a host's end: by it anybody sees, and `tincan` finds again, whose it is.
-pub fn host_link_alias(container: &ContainerName, interface: &LinkName) -> String {
-    format!("tincan:{container}/{interface}")
+/// The state root is in it, since two roots may have containers of one name.
+pub fn host_link_alias(container: &ContainerName, interface: &LinkName, root: &Path) -> String {
+    format!("tincan:{container}/{interface}@{}", root.display())
 }
 
-/// The container of a host link's alias.
-pub fn alias_container(alias: &str) -> Option<ContainerName> {
-    alias.strip_prefix("tincan:")?.split('/').next()?.parse().ok()
+/// The container and the state root of a host link's alias.
+pub fn alias_container(alias: &str) -> Option<(ContainerName, PathBuf)> {
+    let (link, root) = alias.strip_prefix("tincan:")?.split_once('@')?;
+    let (container, _) = link.split_once('/')?;
+    Some((container.parse().ok()?, PathBuf::from(root)))
 }
 
 /// The name of the n-th wire's end in a container, where none is given.
@@ -481,8 +484,9 @@ mod tests {
         assert_ne!(host_link_name(&short, 0, 1), host_link_name(&short, 0, 2));
         let long: ContainerName = "a-rather-long-name".parse().unwrap();
         assert_eq!(host_link_name(&long, 0, 0).as_str().len(), 15);
-        let alias = host_link_alias(&short, &default_name(0));
-        assert_eq!(alias_container(&alias), Some(short));
+        let root = Path::new("/run/tincan");
+        let alias = host_link_alias(&short, &default_name(0), root);
+        assert_eq!(alias_container(&alias), Some((short, root.to_owned())));
     }
 
     #[test]

@@ -545,6 +545,28 @@ impl Topology {
 }
 
 impl Node {
+    /// A process beside a container's first one, with nothing of its own: `exec` adds its steps.
+    pub fn beside(name: &ContainerName) -> Self {
+        Node {
+            name: name.clone(),
+            identity: Identity {
+                origin: Origin::Command,
+                bundle: PathBuf::from("/"),
+                rootfs: PathBuf::from("/"),
+                annotations: BTreeMap::new(),
+            },
+            namespaces: BTreeMap::new(),
+            id_maps: None,
+            time_offsets: Vec::new(),
+            cgroup: None,
+            steps: Vec::new(),
+            hooks: RuntimeHooks::default(),
+            netns_name: None,
+            loopback: false,
+            die_with_parent: false,
+        }
+    }
+
     /// Whether this gate is among the node's steps.
     pub fn has_gate(&self, gate: Gate) -> bool {
         self.steps.iter().any(|step| *step == Step::Gate(gate))
