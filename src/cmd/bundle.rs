@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use super::Usage;
 use crate::engine::hold::{Engine, Up};
 use crate::plan::name::ContainerName;
-use crate::plan::net::NetSpec;
 use crate::plan::oci::{self, Request};
 use crate::plan::topology::{Hierarchies, Node, Origin};
 use crate::sys::channel;
@@ -46,19 +45,27 @@ pub fn plan(
     engine: &Engine,
     id: &ContainerName,
     args: &BundleArgs,
-    net: &[NetSpec],
     gate_start: bool,
     detach: bool,
 ) -> anyhow::Result<Node> {
     let dir = directory(&args.bundle, "bundle", "--bundle DIR with a config.json")?;
     let config = dir.join("config.json");
-    let json = std::fs::read(&config)
-        .map_err(|cause| Usage::new(format!("{}: {cause}", config.display()), "`tincan spec` writes one"))?;
+    let json = std::fs::read(&config).map_err(|cause| {
+        Usage::new(
+            format!("{}: {cause}", config.display()),
+            "`tincan spec` writes one",
+        )
+    })?;
     let bundle = oci::parse(&json)?;
     for warning in &bundle.warnings {
         eprintln!("tincan: {id}: {warning}");
     }
-    let terminal = bundle.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
+    let terminal = bundle
+        .spec
+        .process()
+        .as_ref()
+        .and_then(|p| p.terminal())
+        .unwrap_or(false);
     match (terminal, &args.console_socket) {
         (true, None) if gate_start || detach => {
             return Err(Usage::new(
@@ -85,7 +92,8 @@ pub fn plan(
             layout: engine.layout()?,
             hierarchies: Hierarchies::Every,
             gate_start,
-            wired: net.iter().any(|spec| matches!(spec, NetSpec::Wire(_))),
+            // Also without a wire: `lo` is up before the workload is there.
+            wired: true,
             console_size: None,
             no_pivot: args.no_pivot,
             no_new_keyring: args.no_new_keyring,

@@ -25,7 +25,7 @@ pub struct Args {
 /// Creates the container.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     need_root()?;
-    let mut node = bundle::plan(engine, &args.id, &args.bundle, &args.net, true, true)?;
+    let mut node = bundle::plan(engine, &args.id, &args.bundle, true, true)?;
     let wires = network::attach(engine, &mut node, 0, &args.net)?;
     let topology = Topology {
         nodes: vec![node],

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::state::Shown;
-use super::{Format, print_json};
+use super::{Format, aligned, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
 use crate::engine::state::{StateError, Status, WireRecord};
@@ -162,31 +162,4 @@ fn is_ours(netns: &std::os::fd::OwnedFd) -> anyhow::Result<bool> {
     let ours = rustix::fs::stat("/proc/self/ns/net")?;
     let theirs = rustix::fs::fstat(netns)?;
     Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
-}
-
-/// The rows of a table with its columns under each other.
-fn aligned<const N: usize>(table: &[[String; N]]) -> String {
-    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max();
-    let mut text = String::new();
-    for row in table {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = width(column).unwrap_or(0);
-            line.push_str(&format!("{cell:width$}  "));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_stand_under_each_other() {
-        let table = [["ID", "PID"], ["ns1", "7"]].map(|row| row.map(str::to_owned));
-        assert_eq!(aligned(&table), "ID   PID\nns1  7\n");
-    }
 }

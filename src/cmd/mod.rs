@@ -42,6 +42,7 @@ mod network;
 commands! {
     "run" run: "Run a command, or an OCI bundle, in a new container",
     "pair" pair: "Start two containers with one wire between them",
+    "link" link: "Add, remove and list wires of running containers",
     "list" list: "List the containers",
     "gc" gc: "Clear away what killed runs left",
     "create" create: "Create a container from an OCI bundle, up to its start",
@@ -150,8 +151,14 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     // A first line, then its details (which arguments are missing, which values are right), then the usage.
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let mut message = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    for line in lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")) {
+    let mut message = lines
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("error: ")
+        .to_owned();
+    for line in
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+    {
         if let Some(tip) = line.strip_prefix("tip: ") {
             let _ = write!(message, "; {tip}");
         } else {
@@ -177,16 +184,21 @@ fn fail(error: &anyhow::Error, globals: &Globals) -> ExitCode {
     }
     let message = format!("{error:#}");
     let engine = error.downcast_ref::<EngineError>();
-    let hint = engine
-        .and_then(EngineError::hint)
-        .or_else(|| error.downcast_ref::<Usage>().map(|usage| usage.hint.clone()));
+    let hint = engine.and_then(EngineError::hint).or_else(|| {
+        error
+            .downcast_ref::<Usage>()
+            .map(|usage| usage.hint.clone())
+    });
     eprintln!("tincan: {message}");
     if let Some(hint) = hint {
         eprintln!("hint: {hint}");
     }
     if let Some(path) = &globals.log {
         let line = match globals.log_format {
-            LogFormat::Text => format!("time={} level=error msg={message:?}", crate::engine::state::now()),
+            LogFormat::Text => format!(
+                "time={} level=error msg={message:?}",
+                crate::engine::state::now()
+            ),
             LogFormat::Json => json!({
                 "level": "error",
                 "msg": message,
@@ -239,4 +251,31 @@ pub enum Format {
     Table,
     /// For programs.
     Json,
+}
+
+/// The rows of a table with its columns under each other.
+pub fn aligned<const N: usize>(table: &[[String; N]]) -> String {
+    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max();
+    let mut text = String::new();
+    for row in table {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = width(column).unwrap_or(0);
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_under_each_other() {
+        let table = [["ID", "PID"], ["ns1", "7"]].map(|row| row.map(str::to_owned));
+        assert_eq!(aligned(&table), "ID   PID\nns1  7\n");
+    }
 }

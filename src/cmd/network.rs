@@ -103,7 +103,9 @@ fn share(node: &mut Node, path: Option<std::path::PathBuf>) {
             let after = node
                 .steps
                 .iter()
-                .position(|step| !matches!(step, Step::EnterCgroup | Step::Gate(_) | Step::BecomeRoot))
+                .position(|step| {
+                    !matches!(step, Step::EnterCgroup | Step::Gate(_) | Step::BecomeRoot)
+                })
                 .unwrap_or(0);
             node.steps
                 .insert(after, Step::Join(NamespaceKind::Network, path));
@@ -162,6 +164,24 @@ fn wire_to_container(
         alias: None,
     };
     spec.wire(index, name, far, |ip| Ok(owner(ip)?.is_none()))
+}
+
+/// Refuses an end whose addresses somebody has in that namespace, or sees from there.
+///
+/// # Errors
+/// [`NetworkError::InUse`].
+pub fn check_free(
+    netlink: &Netlink,
+    place: &ContainerName,
+    spec: &WireSpec,
+) -> Result<(), NetworkError> {
+    for addr in &spec.addrs {
+        let owner = wire::owner_of(netlink, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
+        if let Some(owner @ Owner::Local(_)) = owner {
+            return Err(in_use(addr.ip, &format!("in {place}"), &owner));
+        }
+    }
+    Ok(())
 }
 
 /// The first `eth<n>` that a namespace does not have.
@@ -235,11 +255,9 @@ impl Here<'_> {
             return false;
         };
         root == self.engine.root.path()
-            && self
-                .engine
-                .root
-                .load(&container)
-                .map_or(true, |state| self.engine.root.status(&state) == Status::Stopped)
+            && self.engine.root.load(&container).map_or(true, |state| {
+                self.engine.root.status(&state) == Status::Stopped
+            })
     }
 
     fn clear(&self, link: &Link) -> Result<(), NetworkError> {
@@ -251,7 +269,11 @@ impl Here<'_> {
     }
 
     /// A name for the host's end that no link has.
-    fn free_name(&self, container: &ContainerName, number: usize) -> Result<LinkName, NetworkError> {
+    fn free_name(
+        &self,
+        container: &ContainerName,
+        number: usize,
+    ) -> Result<LinkName, NetworkError> {
         let mut attempt = 0;
         loop {
             let name = host_link_name(container, number, attempt);
@@ -290,7 +312,11 @@ impl Here<'_> {
             if !far.automatic.contains(&text) {
                 continue;
             }
-            for peer in near.addresses.iter().filter_map(|addr| addr.parse::<IfAddr>().ok()) {
+            for peer in near
+                .addresses
+                .iter()
+                .filter_map(|addr| addr.parse::<IfAddr>().ok())
+            {
                 if !peer.covers(ip) {
                     continue;
                 }

@@ -91,6 +91,7 @@ fn place(
         .is_ok_and(|state| engine.root.status(&state) == Status::Running);
     if runs {
         let (_netns, netlink) = enter_running(&engine.root, &end.container)?;
+        network::check_free(&netlink, &end.container, &end.wire)?;
         let name = match &end.wire.name {
             Some(name) => name.clone(),
             None => network::free_interface(&netlink)?,
@@ -99,7 +100,6 @@ fn place(
     }
     let shared = BTreeSet::new();
     let tail = Tail {
-        wired: true,
         // Both go with the command; without one, both stay.
         detach: args.command.is_empty(),
     };

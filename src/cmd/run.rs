@@ -61,7 +61,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     need_root()?;
     let from_bundle = args.command.is_empty();
     let mut node = match (&args.id, from_bundle) {
-        (Some(id), true) => bundle::plan(engine, id, &args.bundle, &args.net, false, args.detach)?,
+        (Some(id), true) => bundle::plan(engine, id, &args.bundle, false, args.detach)?,
         (None, false) => plan_command(&args, engine)?,
         (None, true) => {
             return Err(Usage::new(
@@ -130,7 +130,7 @@ fn plan_command(args: &Args, engine: &Engine) -> anyhow::Result<Node> {
         // A pid is taken by one process at a time, and the name lives no longer than its container.
         None => format!("tc-{}", std::process::id()).parse()?,
     };
-    let wired = args.net.iter().any(|spec| matches!(spec, NetSpec::Wire(_)));
+    let wired = !args.net.is_empty();
     let shared: BTreeSet<NamespaceKind> = args.share.iter().copied().collect();
     if wired && shared.contains(&NamespaceKind::Network) {
         return Err(Usage::new(
@@ -140,7 +140,6 @@ fn plan_command(args: &Args, engine: &Engine) -> anyhow::Result<Node> {
         .into());
     }
     let tail = Tail {
-        wired,
         detach: args.detach,
     };
     match &args.rootfs {
@@ -160,8 +159,6 @@ fn plan_command(args: &Args, engine: &Engine) -> anyhow::Result<Node> {
 /// How a command's container ends its start.
 #[derive(Clone, Copy)]
 pub struct Tail {
-    /// It waits for its wires.
-    pub wired: bool,
     /// Nobody waits for it.
     pub detach: bool,
 }
@@ -213,7 +210,8 @@ pub fn over_host(
             }),
             cwd: &cwd,
             new_session: tail.detach,
-            wired: tail.wired,
+            // Also without a wire: `lo` is up before the workload is there.
+            wired: true,
             preserve_fds: 0,
             die_with_parent: !tail.detach,
         },
@@ -264,7 +262,8 @@ pub fn over_rootfs(
             layout: engine.layout()?,
             hierarchies: Hierarchies::Needed,
             gate_start: false,
-            wired: tail.wired,
+            // Also without a wire: `lo` is up before the workload is there.
+            wired: true,
             console_size: None,
             no_pivot: false,
             no_new_keyring: false,

@@ -255,7 +255,12 @@ fn errno_of(error: std::io::Error) -> Errno {
 /// Replaces those of the standard streams that somebody else would wait on by `/dev/null`.
 fn detach_streams() -> Result<(), Errno> {
     use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
-    let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let null = openat(
+        CWD,
+        "/dev/null",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let waited_on = |fd: std::os::fd::BorrowedFd<'_>| match fstat(fd) {
         Ok(stat) => {
             let kind = FileType::from_raw_mode(stat.st_mode);

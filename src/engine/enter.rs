@@ -38,7 +38,7 @@ impl Engine {
             _ => return Err(wrong()),
         }
         remove_file(&socket).map_err(failed)?;
-        while let Some((report, _)) = channel::receive(&connection).map_err(failed)? {
+        if let Some((report, _)) = channel::receive(&connection).map_err(failed)? {
             let errno = Errno::from_raw_os_error(report.errno);
             let step = state.release.iter().find(|step| step.index == report.step);
             return Err(match step {
@@ -77,7 +77,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NotRunning`]; the step that failed.
     pub fn enter(&self, state: &State, node: &Node) -> Result<Up, EngineError> {
-        let failed = |deed: &'static str| move |errno| EngineError::of_deed(&node.name, deed, errno);
+        let failed =
+            |deed: &'static str| move |errno| EngineError::of_deed(&node.name, deed, errno);
         let not_running = || EngineError::NotRunning(state.id.clone());
         let first = state.process.ok_or_else(not_running)?;
         let target = first.open().ok_or_else(not_running)?;
@@ -110,25 +111,26 @@ impl Engine {
                 }
             }
         });
-        let up = born.map_err(failed("join its namespaces")).and_then(|mut process| {
-            loop {
-                match process.next_report(node) {
-                    Ok(Some(_)) => {}
-                    Ok(None) => return Ok(process),
-                    Err(error) => {
-                        process.end();
-                        return Err(error);
+        let up = born
+            .map_err(failed("join its namespaces"))
+            .and_then(|mut process| {
+                loop {
+                    match process.next_report(node) {
+                        Ok(Some(_)) => {}
+                        Ok(None) => return Ok(process),
+                        Err(error) => {
+                            process.end();
+                            return Err(error);
+                        }
                     }
                 }
-            }
-        });
+            });
         match up {
             Ok(process) => Ok(Up {
                 state: state.clone(),
                 pid: process.pid,
                 pidfd: process.pidfd,
                 console: process.console,
-                signal_mask,
             }),
             Err(error) => {
                 process::set_signal_mask(&signal_mask).expect("sigprocmask takes any set");

@@ -45,8 +45,6 @@ pub struct Up {
     pub pidfd: OwnedFd,
     /// The master of its terminal, when its steps open one.
     pub console: Option<OwnedFd>,
-    /// Which signals were blocked before the engine blocked all.
-    pub signal_mask: SigSet,
 }
 
 /// A container between its claim and its release.
@@ -127,7 +125,9 @@ impl Engine {
     pub fn layout(&self) -> Result<&CgroupLayout, EngineError> {
         if self.layout.get().is_none() {
             // A cell that is filled by nobody else: there is one thread.
-            let _ = self.layout.set(cgroup::layout().map_err(EngineError::Layout)?);
+            let _ = self
+                .layout
+                .set(cgroup::layout().map_err(EngineError::Layout)?);
         }
         Ok(self.layout.get().expect("just filled"))
     }
@@ -151,6 +151,7 @@ impl Engine {
                 .map_err(|errno| raising.failed_at(step, errno))
                 .and_then(|()| raising.perform(step));
             if let Err(error) = done {
+                let error = raising.reported().unwrap_or(error);
                 let mask = raising.signal_mask;
                 raising.undo();
                 process::set_signal_mask(&mask).expect("sigprocmask takes any set");
@@ -214,14 +215,24 @@ impl<'a> Raising<'a> {
     fn claim(&mut self, node: &'a Node) -> Result<(), EngineError> {
         let mut undo = Vec::new();
         if let Some(plan) = &node.cgroup {
-            undo.push(Undo::Cgroup(self.location(plan)?));
+            let location = self.location(plan)?;
+            location
+                .check_vacant()
+                .map_err(|cause| EngineError::Cgroup {
+                    container: node.name.clone(),
+                    cause,
+                })?;
+            undo.push(Undo::Cgroup(location));
         }
         if let Some(name) = &node.netns_name {
             undo.push(Undo::NetnsName(name.clone()));
         }
         let index = self.held.len();
         let touches = |wire: &&Wire| wire.ends.iter().any(|end| end.at == Place::Node(index));
-        let start = node.steps.iter().position(|step| *step == Step::Gate(Gate::Start));
+        let start = node
+            .steps
+            .iter()
+            .position(|step| *step == Step::Gate(Gate::Start));
         let state = State {
             id: node.name.clone(),
             process: None,
@@ -233,7 +244,11 @@ impl<'a> Raising<'a> {
             rootfs: node.identity.rootfs.clone(),
             created: now(),
             annotations: node.identity.annotations.clone(),
-            cgroup: node.cgroup.as_ref().map(|plan| self.location(plan)).transpose()?,
+            cgroup: node
+                .cgroup
+                .as_ref()
+                .map(|plan| self.location(plan))
+                .transpose()?,
             undo,
             wires: self
                 .topology
@@ -265,28 +280,41 @@ impl<'a> Raising<'a> {
 
     fn cgroup(&mut self, node: usize) -> Result<(), EngineError> {
         let held = &mut self.held[node];
-        let plan = held.node.cgroup.as_ref().expect("only nodes with a cgroup have this step");
+        let plan = held
+            .node
+            .cgroup
+            .as_ref()
+            .expect("only nodes with a cgroup have this step");
         let group = Group::create(plan, self.engine.layout()?).map_err(|cause| {
             if cause.is_occupied() {
                 // Somebody else's: undoing it would kill who is in it.
-                held.state.undo.retain(|deed| !matches!(deed, Undo::Cgroup(_)));
+                held.state
+                    .undo
+                    .retain(|deed| !matches!(deed, Undo::Cgroup(_)));
             }
             EngineError::Cgroup {
                 container: held.node.name.clone(),
                 cause,
             }
         })?;
+        debug_assert_eq!(
+            held.state.cgroup.as_ref(),
+            Some(group.location()),
+            "the journal names what is made"
+        );
         held.group = Some(group);
         Ok(())
     }
 
     fn clone_process(&mut self, index: usize) -> Result<(), EngineError> {
         let node = self.held[index].node;
-        let failed = |deed: &'static str| move |errno| EngineError::of_deed(&node.name, deed, errno);
+        let failed =
+            |deed: &'static str| move |errno| EngineError::of_deed(&node.name, deed, errno);
         let (parent_end, child_end) = channel::pair().map_err(failed("make the channel"))?;
         if node.has_gate(Gate::Start) {
             let socket = self.engine.root.start_socket(&node.name);
-            self.held[index].start = Some(listen(&socket).map_err(failed("make the start socket"))?);
+            self.held[index].start =
+                Some(listen(&socket).map_err(failed("make the start socket"))?);
         }
         let held = &self.held[index];
         let group = held.group.as_ref();
@@ -336,10 +364,12 @@ impl<'a> Raising<'a> {
         let held = &mut self.held[index];
         let process = held.process.as_mut().expect("wired after the clone");
         if process.network.is_none() {
-            let netns = open_netns(process.pid)
-                .map_err(|e| EngineError::of_deed(&held.node.name, "open its network namespace", e))?;
-            let netlink = Netlink::open_in(netns.as_fd())
-                .map_err(|e| link_failed(&held.node.name, "enter its network namespace")(Refused::from(e)))?;
+            let netns = open_netns(process.pid).map_err(|e| {
+                EngineError::of_deed(&held.node.name, "open its network namespace", e)
+            })?;
+            let netlink = Netlink::open_in(netns.as_fd()).map_err(|e| {
+                link_failed(&held.node.name, "enter its network namespace")(Refused::from(e))
+            })?;
             process.network = Some((netns, netlink));
         }
         Ok(&process.network.as_ref().expect("just made").1)
@@ -347,10 +377,18 @@ impl<'a> Raising<'a> {
 
     fn name_netns(&mut self, index: usize) -> Result<(), EngineError> {
         let held = &self.held[index];
-        let name = held.node.netns_name.as_ref().expect("only named ones have this step");
+        let name = held
+            .node
+            .netns_name
+            .as_ref()
+            .expect("only named ones have this step");
         let pid = held.process.as_ref().expect("named after the clone").pid;
         undo::name_netns(name, pid).map_err(|errno| {
-            EngineError::of_deed(&held.node.name, format!("name its network namespace {name}"), errno)
+            EngineError::of_deed(
+                &held.node.name,
+                format!("name its network namespace {name}"),
+                errno,
+            )
         })
     }
 
@@ -398,7 +436,10 @@ impl<'a> Raising<'a> {
                     netns: None,
                 };
             }
-            Place::Node(index) => self.held[*index].process.as_ref().and_then(|p| p.network.as_ref()),
+            Place::Node(index) => self.held[*index]
+                .process
+                .as_ref()
+                .and_then(|p| p.network.as_ref()),
             Place::Running(name) => self.running.get(name),
         };
         let (netns, netlink) = opened.expect("opened before");
@@ -412,11 +453,20 @@ impl<'a> Raising<'a> {
         // The hooks want to see the container's mounts: so the child is at the gate before they run.
         self.await_gate(index, Gate::Hooks)?;
         let held = &self.held[index];
-        let pid = held.process.as_ref().expect("hooks come after the clone").pid;
+        let pid = held
+            .process
+            .as_ref()
+            .expect("hooks come after the clone")
+            .pid;
         let state = oci_state(&held.state, Status::Creating, pid);
         let hooks = &held.node.hooks;
         let all = hooks.prestart.iter().map(|hook| ("prestart", hook));
-        for (kind, hook) in all.chain(hooks.create_runtime.iter().map(|hook| ("createRuntime", hook))) {
+        for (kind, hook) in all.chain(
+            hooks
+                .create_runtime
+                .iter()
+                .map(|hook| ("createRuntime", hook)),
+        ) {
             hook::run(kind, hook, &state).map_err(|hook| EngineError::Hook {
                 container: held.node.name.clone(),
                 hook,
@@ -461,6 +511,35 @@ impl<'a> Raising<'a> {
         Ok(step)
     }
 
+    /// What a child has said went wrong with it: when the engine stumbles over a child that is dead, that is the cause.
+    fn reported(&mut self) -> Option<EngineError> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        for held in &mut self.held {
+            let Some(process) = &mut held.process else {
+                continue;
+            };
+            loop {
+                let now = Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0,
+                };
+                let said = poll(
+                    &mut [PollFd::new(&process.channel, PollFlags::IN)],
+                    Some(&now),
+                );
+                if !matches!(said, Ok(1..)) {
+                    break;
+                }
+                match process.next_report(held.node) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(error) => return Some(error),
+                }
+            }
+        }
+        None
+    }
+
     /// Ends what was started and undoes what was journalled. The error that led here is the one to tell; what cannot be
     /// undone now stays in the journal, for `gc`.
     fn undo(self) {
@@ -473,7 +552,6 @@ impl<'a> Raising<'a> {
     }
 
     fn finish(self) -> Vec<Up> {
-        let signal_mask = self.signal_mask;
         self.held
             .into_iter()
             .map(|held| {
@@ -483,7 +561,6 @@ impl<'a> Raising<'a> {
                     pid: process.pid,
                     pidfd: process.pidfd,
                     console: process.console,
-                    signal_mask,
                 }
             })
             .collect()
@@ -635,8 +712,15 @@ pub fn oci_state(state: &State, status: Status, pid: i32) -> OciState {
 
 /// Listens on a socket file that only the file's owner may connect to.
 fn listen(path: &Path) -> Result<OwnedFd, Errno> {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    use rustix::net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+    };
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
     let address = StartAddress::of(path)?;
     bind(&socket, &SocketAddrUnix::new(&address.path)?)?;
     listen(&socket, 1)?;
@@ -648,8 +732,15 @@ fn listen(path: &Path) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// `CONNREFUSED` when nobody listens any more, `NOENT` when there is no such socket.
 pub fn connect(path: &Path) -> Result<OwnedFd, Errno> {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    use rustix::net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+    };
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
     let address = StartAddress::of(path)?;
     connect(&socket, &SocketAddrUnix::new(&address.path)?)?;
     Ok(socket)
@@ -670,7 +761,9 @@ impl StartAddress {
         };
         let directory = fs::File::open(directory).map_err(|e| errno_of(&e))?;
         Ok(StartAddress {
-            path: Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(file),
+            path: Path::new("/proc/self/fd")
+                .join(directory.as_raw_fd().to_string())
+                .join(file),
             _directory: directory,
         })
     }

@@ -388,7 +388,9 @@ impl StateRoot {
 
     fn link_path(&self, name: &ContainerName, wire: &WireRecord) -> PathBuf {
         let own = wire.end_of(name).unwrap_or(&wire.ends[0]);
-        self.directory(name).join("links").join(own.interface.as_str())
+        self.directory(name)
+            .join("links")
+            .join(own.interface.as_str())
     }
 
     /// The wires of a container: those it was born with and those added since, made by it or recorded with it.

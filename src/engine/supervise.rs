@@ -192,10 +192,16 @@ impl Terminal {
             fds.push(PollFd::from_borrowed_fd(self.master.as_fd(), master));
         }
         if self.wants_stdin() {
-            fds.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(
+                rustix::stdio::stdin(),
+                PollFlags::IN,
+            ));
         }
         if self.wants_stdout() {
-            fds.push(PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::OUT));
+            fds.push(PollFd::from_borrowed_fd(
+                rustix::stdio::stdout(),
+                PollFlags::OUT,
+            ));
         }
     }
 

@@ -262,7 +262,6 @@ impl Settings<'_> {
                 Version::V2 => self.put("memory.reservation", "memory.low", or_max(reservation)),
             }
         }
-        #[expect(deprecated, reason = "a bundle may still ask for it")]
         let kernel = amount("memory.kernel", memory.kernel())?;
         let kernel_tcp = amount("memory.kernelTCP", memory.kernel_tcp())?;
         for (property, value, file) in [

@@ -55,7 +55,15 @@ pub struct PairEnd {
 }
 
 /// Kinds of network that the grammar will have, and has not yet.
-const LATER: [&str; 7] = ["macvlan", "ipvlan", "vlan", "vxlan", "wireguard", "tap", "phys"];
+const LATER: [&str; 7] = [
+    "macvlan",
+    "ipvlan",
+    "vlan",
+    "vxlan",
+    "wireguard",
+    "tap",
+    "phys",
+];
 
 const EXAMPLE: &str = "172.16.0.1/16,peer=172.16.0.2";
 
@@ -74,19 +82,30 @@ impl FromStr for NetSpec {
         }
         if let Some(name) = value.strip_prefix("ns:") {
             return match name {
-                "" | "." | ".." => Err(BadWord::new("--net", value, "names no namespace", "ns:blue")),
+                "" | "." | ".." => Err(BadWord::new(
+                    "--net",
+                    value,
+                    "names no namespace",
+                    "ns:blue",
+                )),
                 path if path.contains('/') => Ok(NetSpec::Namespace(PathBuf::from(path))),
                 name => Ok(NetSpec::Namespace(PathBuf::from("/run/netns").join(name))),
             };
         }
         let first = value.split([',', ':']).next().unwrap_or_default();
         if LATER.contains(&first) {
-            return Err(bad(first, "is a kind of network that tincan does not make yet"));
+            return Err(bad(
+                first,
+                "is a kind of network that tincan does not make yet",
+            ));
         }
         let mut spec = WireSpec::default();
         for word in value.split(',') {
             if !spec.accept(word)? {
-                return Err(bad(word, "is neither an address nor a key=value, nor none, host, container:NAME or ns:NAME"));
+                return Err(bad(
+                    word,
+                    "is neither an address nor a key=value, nor none, host, container:NAME or ns:NAME",
+                ));
             }
         }
         spec.check(value)?;
@@ -99,20 +118,33 @@ impl FromStr for PairEnd {
     fn from_str(value: &str) -> Result<Self, BadWord> {
         const EXAMPLE: &str = "ns1=172.16.0.1/16";
         let bad = |word: &str, why: &str| BadWord::new("end", word, why, EXAMPLE);
-        let (name, rest) = value.split_once('=').ok_or_else(|| bad(value, "has no `=` after the container's name"))?;
+        let (name, rest) = value
+            .split_once('=')
+            .ok_or_else(|| bad(value, "has no `=` after the container's name"))?;
         let container = name.parse()?;
         let mut wire = WireSpec::default();
         let mut rootfs = None;
         for word in rest.split(',') {
             match word.split_once('=') {
-                Some(("rootfs", dir)) if !dir.is_empty() && rootfs.is_none() => rootfs = Some(PathBuf::from(dir)),
-                Some(("to" | "peer", _)) => return Err(bad(word, "has no place in a pair: its two ends are each other's peers")),
+                Some(("rootfs", dir)) if !dir.is_empty() && rootfs.is_none() => {
+                    rootfs = Some(PathBuf::from(dir))
+                }
+                Some(("to" | "peer", _)) => {
+                    return Err(bad(
+                        word,
+                        "has no place in a pair: its two ends are each other's peers",
+                    ));
+                }
                 _ if wire.accept(word)? => {}
                 _ => return Err(bad(word, "is neither an address nor a key=value")),
             }
         }
         wire.check(value)?;
-        Ok(PairEnd { container, wire, rootfs })
+        Ok(PairEnd {
+            container,
+            wire,
+            rootfs,
+        })
     }
 }
 
@@ -140,8 +172,13 @@ impl WireSpec {
                 }
             }
             "mtu" => {
-                let mtu = value.parse::<u32>().ok().filter(|mtu| (68..=65535).contains(mtu));
-                let mtu = mtu.ok_or_else(|| BadWord::new("mtu", value, "is no number from 68 to 65535", "mtu=1500"))?;
+                let mtu = value
+                    .parse::<u32>()
+                    .ok()
+                    .filter(|mtu| (68..=65535).contains(mtu));
+                let mtu = mtu.ok_or_else(|| {
+                    BadWord::new("mtu", value, "is no number from 68 to 65535", "mtu=1500")
+                })?;
                 if self.mtu.replace(mtu).is_some() {
                     return Err(twice());
                 }
@@ -151,25 +188,45 @@ impl WireSpec {
             })?),
             "route" => {
                 // `@` stands in no address, and reads: to this prefix, at that hop.
-                let (to, via) = value.split_once('@').map_or((value, None), |(to, via)| (to, Some(via)));
+                let (to, via) = value
+                    .split_once('@')
+                    .map_or((value, None), |(to, via)| (to, Some(via)));
                 let bad = |why| BadWord::new("route", value, why, "route=10.0.0.0/8@172.16.0.2");
                 let to: IfAddr = to.parse().map_err(|_| bad("has no prefix to go to"))?;
-                let via: Option<IpAddr> = via.map(str::parse).transpose().map_err(|_| bad("has a next hop that is no IP address"))?;
+                let via: Option<IpAddr> = via
+                    .map(str::parse)
+                    .transpose()
+                    .map_err(|_| bad("has a next hop that is no IP address"))?;
                 if via.is_some_and(|via| via.is_ipv4() != to.ip.is_ipv4()) {
                     return Err(bad("mixes IPv4 and IPv6"));
                 }
-                self.routes.push(Route { to: to.network(), via });
+                self.routes.push(Route {
+                    to: to.network(),
+                    via,
+                });
             }
             "name" => {
                 let name: LinkName = value.parse()?;
                 if name.as_str() == "lo" {
-                    return Err(BadWord::new("interface name", value, "is the loopback's", "name=eth0"));
+                    return Err(BadWord::new(
+                        "interface name",
+                        value,
+                        "is the loopback's",
+                        "name=eth0",
+                    ));
                 }
                 if self.name.replace(name).is_some() {
                     return Err(twice());
                 }
             }
-            _ => return Err(BadWord::new("key", key, "is none of mac, mtu, gw, route, name, to, peer", EXAMPLE)),
+            _ => {
+                return Err(BadWord::new(
+                    "key",
+                    key,
+                    "is none of mac, mtu, gw, route, name, to, peer",
+                    EXAMPLE,
+                ));
+            }
         }
         Ok(true)
     }
@@ -188,30 +245,48 @@ impl WireSpec {
                 return bad(addr.to_string(), "is given twice");
             }
         }
-        let first_of = |ip: IpAddr| self.addrs.iter().find(|addr| addr.ip.is_ipv4() == ip.is_ipv4());
+        let first_of = |ip: IpAddr| {
+            self.addrs
+                .iter()
+                .find(|addr| addr.ip.is_ipv4() == ip.is_ipv4())
+        };
         for (at, peer) in self.peers.iter().enumerate() {
             if first_of(peer.ip).is_none() {
-                return bad(peer.to_string(), "is a peer of another family than the address");
+                return bad(
+                    peer.to_string(),
+                    "is a peer of another family than the address",
+                );
             }
             if self.addrs.iter().any(|addr| addr.ip == peer.ip) {
                 return bad(peer.to_string(), "is the address of both ends");
             }
-            if self.peers[..at].iter().any(|other| other.ip.is_ipv4() == peer.ip.is_ipv4()) {
+            if self.peers[..at]
+                .iter()
+                .any(|other| other.ip.is_ipv4() == peer.ip.is_ipv4())
+            {
                 return bad(peer.to_string(), "is a second peer of one family");
             }
         }
         for (at, gateway) in self.gateways.iter().enumerate() {
-            let reached = self.addrs.iter().any(|addr| addr.covers(*gateway)) || self.peers.iter().any(|peer| peer.ip == *gateway);
+            let reached = self.addrs.iter().any(|addr| addr.covers(*gateway))
+                || self.peers.iter().any(|peer| peer.ip == *gateway);
             if !reached {
                 return bad(gateway.to_string(), "is a gateway outside the prefix");
             }
-            if self.gateways[..at].iter().any(|other| other.is_ipv4() == gateway.is_ipv4()) {
+            if self.gateways[..at]
+                .iter()
+                .any(|other| other.is_ipv4() == gateway.is_ipv4())
+            {
                 return bad(gateway.to_string(), "is a second gateway of one family");
             }
         }
         // RFC 8200, 5: a link that carries IPv6 has an MTU of at least 1280.
-        if self.mtu.is_some_and(|mtu| mtu < 1280) && self.addrs.iter().any(|addr| addr.ip.is_ipv6()) {
-            return bad(format!("mtu={}", self.mtu.unwrap_or_default()), "is under the 1280 that IPv6 needs");
+        if self.mtu.is_some_and(|mtu| mtu < 1280) && self.addrs.iter().any(|addr| addr.ip.is_ipv6())
+        {
+            return bad(
+                format!("mtu={}", self.mtu.unwrap_or_default()),
+                "is under the 1280 that IPv6 needs",
+            );
         }
         Ok(())
     }
@@ -221,14 +296,24 @@ impl WireSpec {
         let mut routes = Vec::new();
         for peer in &self.peers {
             if !self.addrs.iter().any(|addr| addr.covers(peer.ip)) {
-                routes.push(Route { to: IfAddr::host(peer.ip), via: None });
+                routes.push(Route {
+                    to: IfAddr::host(peer.ip),
+                    via: None,
+                });
             }
         }
         routes.extend(self.routes.iter().copied());
         for via in &self.gateways {
-            routes.push(Route { to: IfAddr::everything(via.is_ipv4()), via: Some(*via) });
+            routes.push(Route {
+                to: IfAddr::everything(via.is_ipv4()),
+                via: Some(*via),
+            });
         }
-        let on_link = |addr: &IfAddr| EndAddr { addr: *addr, peer: None, automatic: false };
+        let on_link = |addr: &IfAddr| EndAddr {
+            addr: *addr,
+            peer: None,
+            automatic: false,
+        };
         End {
             at,
             name,
@@ -256,14 +341,22 @@ impl WireSpec {
         let mut addrs: Vec<EndAddr> = Vec::new();
         for addr in &self.addrs {
             let same_family = |ip: IpAddr| ip.is_ipv4() == addr.ip.is_ipv4();
-            let given = self.peers.iter().map(|peer| peer.ip).find(|ip| same_family(*ip));
+            let given = self
+                .peers
+                .iter()
+                .map(|peer| peer.ip)
+                .find(|ip| same_family(*ip));
             let before = addrs.iter().find(|other| same_family(other.addr.ip));
             let (ip, automatic) = match (given, before) {
                 (Some(ip), _) => (ip, false),
                 (None, Some(before)) => (before.addr.ip, true),
                 (None, None) => (self.next_free(addr, &mut is_free)?, true),
             };
-            addrs.push(EndAddr { addr: IfAddr::host(ip), peer: Some(addr.ip), automatic });
+            addrs.push(EndAddr {
+                addr: IfAddr::host(ip),
+                peer: Some(addr.ip),
+                automatic,
+            });
         }
         let far = End {
             at: far.at,
@@ -274,7 +367,9 @@ impl WireSpec {
             routes: Vec::new(),
             alias: far.alias,
         };
-        Ok(Wire { ends: [far, self.near_end(Place::Node(node), own_name)] })
+        Ok(Wire {
+            ends: [far, self.near_end(Place::Node(node), own_name)],
+        })
     }
 
     fn next_free<E: From<BadWord>>(
@@ -287,7 +382,13 @@ impl WireSpec {
                 return Ok(ip);
             }
         }
-        Err(BadWord::new("address", addr.to_string(), "has no free address for the other end in its prefix", "172.16.0.1/32,peer=172.16.0.2").into())
+        Err(BadWord::new(
+            "address",
+            addr.to_string(),
+            "has no free address for the other end in its prefix",
+            "172.16.0.1/32,peer=172.16.0.2",
+        )
+        .into())
     }
 }
 
@@ -307,10 +408,22 @@ pub struct FarEnd {
 /// [`BadWord`] when both have the same address.
 pub fn pair_wire(ends: [(&PairEnd, Place, LinkName); 2]) -> Result<Wire, BadWord> {
     let [(a, _, _), (b, _, _)] = &ends;
-    if let Some(same) = a.wire.addrs.iter().find(|addr| b.wire.addrs.iter().any(|other| other.ip == addr.ip)) {
-        return Err(BadWord::new("address", same.to_string(), "is given to both ends", "ns1=172.16.0.1/16 ns2=172.16.0.2/16"));
+    if let Some(same) = a
+        .wire
+        .addrs
+        .iter()
+        .find(|addr| b.wire.addrs.iter().any(|other| other.ip == addr.ip))
+    {
+        return Err(BadWord::new(
+            "address",
+            same.to_string(),
+            "is given to both ends",
+            "ns1=172.16.0.1/16 ns2=172.16.0.2/16",
+        ));
     }
-    Ok(Wire { ends: ends.map(|(end, at, name)| end.wire.near_end(at, name)) })
+    Ok(Wire {
+        ends: ends.map(|(end, at, name)| end.wire.near_end(at, name)),
+    })
 }
 
 /// What the host's end of a container's n-th wire is called: after the container where that fits, else after a hash of it.
@@ -320,7 +433,9 @@ pub fn host_link_name(container: &ContainerName, index: usize, attempt: u32) -> 
         0 => format!("veth-{container}"),
         n => format!("veth-{container}.{n}"),
     };
-    if attempt == 0 && let Ok(name) = plain.parse() {
+    if attempt == 0
+        && let Ok(name) = plain.parse()
+    {
         return name;
     }
     // FNV-1a, 64 bits: stable over versions and machines, which the standard library's hasher is not.
@@ -328,7 +443,9 @@ pub fn host_link_name(container: &ContainerName, index: usize, attempt: u32) -> 
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    format!("veth-{:010x}", hash & 0xff_ffff_ffff).parse().expect("15 bytes of letters and digits")
+    format!("veth-{:010x}", hash & 0xff_ffff_ffff)
+        .parse()
+        .expect("15 bytes of letters and digits")
 }
 
 /// The alias of a host's end: by it anybody sees, and `tincan` finds again, whose it is.
@@ -360,18 +477,33 @@ pub fn check_together(specs: &[NetSpec]) -> Result<(), BadWord> {
     for (index, spec) in specs.iter().enumerate() {
         let NetSpec::Wire(wire) = spec else {
             if specs.len() > 1 {
-                return Err(BadWord::new("--net", spec.word(), "does not go together with another --net", "--net none"));
+                return Err(BadWord::new(
+                    "--net",
+                    spec.word(),
+                    "does not go together with another --net",
+                    "--net none",
+                ));
             }
             continue;
         };
         let name = wire.name.clone().unwrap_or_else(|| default_name(index));
         if names.contains(&name) {
-            return Err(BadWord::new("interface name", name.as_str(), "is given to two interfaces", "name=eth1"));
+            return Err(BadWord::new(
+                "interface name",
+                name.as_str(),
+                "is given to two interfaces",
+                "name=eth1",
+            ));
         }
         names.push(name);
         for addr in &wire.addrs {
             if addrs.contains(&addr.ip) {
-                return Err(BadWord::new("address", addr.to_string(), "is given to two interfaces", EXAMPLE));
+                return Err(BadWord::new(
+                    "address",
+                    addr.to_string(),
+                    "is given to two interfaces",
+                    EXAMPLE,
+                ));
             }
             addrs.push(addr.ip);
         }
@@ -404,9 +536,15 @@ mod tests {
     }
 
     fn planned(value: &str, taken: &[&str]) -> Wire {
-        let far = FarEnd { at: Place::Host, name: "veth-ns1".parse().unwrap(), alias: None };
+        let far = FarEnd {
+            at: Place::Host,
+            name: "veth-ns1".parse().unwrap(),
+            alias: None,
+        };
         let free = |ip: IpAddr| Ok::<_, BadWord>(!taken.contains(&ip.to_string().as_str()));
-        wire(value).wire(0, "eth0".parse().unwrap(), far, free).unwrap()
+        wire(value)
+            .wire(0, "eth0".parse().unwrap(), far, free)
+            .unwrap()
     }
 
     #[test]
@@ -421,20 +559,47 @@ mod tests {
 
     #[test]
     fn both_families_and_a_given_peer() {
-        let wire = planned("172.16.0.1/16,fd00::1/64,peer=172.16.9.9/16,gw=172.16.9.9", &[]);
-        let far: Vec<_> = wire.ends[0].addrs.iter().map(|a| a.addr.to_string()).collect();
+        let wire = planned(
+            "172.16.0.1/16,fd00::1/64,peer=172.16.9.9/16,gw=172.16.9.9",
+            &[],
+        );
+        let far: Vec<_> = wire.ends[0]
+            .addrs
+            .iter()
+            .map(|a| a.addr.to_string())
+            .collect();
         assert_eq!(far, ["172.16.9.9/32", "fd00::2/128"]);
         let route = wire.ends[1].routes[0];
-        assert_eq!((route.to.to_string(), route.via.unwrap().to_string()), ("0.0.0.0/0".to_owned(), "172.16.9.9".to_owned()));
+        assert_eq!(
+            (route.to.to_string(), route.via.unwrap().to_string()),
+            ("0.0.0.0/0".to_owned(), "172.16.9.9".to_owned())
+        );
     }
 
     #[test]
     fn a_lone_address_needs_a_peer_and_gets_a_route_to_it() {
         let wire = planned("10.0.0.1/32,peer=10.0.0.9", &[]);
-        assert_eq!(wire.ends[1].routes, [Route { to: "10.0.0.9/32".parse().unwrap(), via: None }]);
-        let far = FarEnd { at: Place::Host, name: "v".parse().unwrap(), alias: None };
-        let alone: WireSpec = WireSpec { addrs: vec!["10.0.0.1/32".parse().unwrap()], ..WireSpec::default() };
-        assert!(alone.wire(0, "eth0".parse().unwrap(), far, |_| Ok::<_, BadWord>(true)).is_err());
+        assert_eq!(
+            wire.ends[1].routes,
+            [Route {
+                to: "10.0.0.9/32".parse().unwrap(),
+                via: None
+            }]
+        );
+        let far = FarEnd {
+            at: Place::Host,
+            name: "v".parse().unwrap(),
+            alias: None,
+        };
+        let alone: WireSpec = WireSpec {
+            addrs: vec!["10.0.0.1/32".parse().unwrap()],
+            ..WireSpec::default()
+        };
+        assert!(
+            alone
+                .wire(0, "eth0".parse().unwrap(), far, |_| Ok::<_, BadWord>(true))
+                .is_err()
+        );
     }
 
     #[test]
@@ -473,7 +638,13 @@ mod tests {
         assert!("172.16.0.1/16".parse::<PairEnd>().is_err());
         assert!("ns1=172.16.0.1/16,to=ns2".parse::<PairEnd>().is_err());
         let a: PairEnd = "a=10.0.0.1/24".parse().unwrap();
-        assert!(pair_wire([(&a, Place::Node(0), default_name(0)), (&a, Place::Node(1), default_name(0))]).is_err());
+        assert!(
+            pair_wire([
+                (&a, Place::Node(0), default_name(0)),
+                (&a, Place::Node(1), default_name(0))
+            ])
+            .is_err()
+        );
     }
 
     #[test]
@@ -493,7 +664,8 @@ mod tests {
     fn somebody_elses_namespace_takes_no_wires() {
         let specs = ["host", "172.16.0.1/16"].map(|value| value.parse().unwrap());
         assert!(check_together(&specs).is_err());
-        let specs = ["172.16.0.1/16,name=eth1", "172.17.0.1/16"].map(|value| value.parse().unwrap());
+        let specs =
+            ["172.16.0.1/16,name=eth1", "172.17.0.1/16"].map(|value| value.parse().unwrap());
         assert!(check_together(&specs).is_err());
     }
 

@@ -569,11 +569,6 @@ impl Node {
 
     /// Whether this gate is among the node's steps.
     pub fn has_gate(&self, gate: Gate) -> bool {
-        self.steps.iter().any(|step| *step == Step::Gate(gate))
-    }
-
-    /// Whether the container gets a new namespace of this kind.
-    pub fn has_new(&self, kind: NamespaceKind) -> bool {
-        self.namespaces.get(&kind) == Some(&NamespaceSource::New)
+        self.steps.contains(&Step::Gate(gate))
     }
 }

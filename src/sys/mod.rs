@@ -6,9 +6,9 @@ pub mod credentials;
 pub mod mount;
 pub mod netns;
 pub mod path;
+pub mod process;
 pub mod pty;
 pub mod signal;
-pub mod process;
 
 /// The errno of the call that has just failed.
 fn last_errno() -> rustix::io::Errno {

@@ -169,10 +169,7 @@ fn stat(pid: i32) -> io::Result<(u64, u8)> {
     let text = std::fs::read(format!("/proc/{pid}/stat"))?;
     let bad = || io::Error::from(io::ErrorKind::InvalidData);
     let after = text.iter().rposition(|b| *b == b')').ok_or_else(bad)? + 2;
-    let mut fields = text
-        .get(after..)
-        .ok_or_else(bad)?
-        .split(|b| *b == b' ');
+    let mut fields = text.get(after..).ok_or_else(bad)?.split(|b| *b == b' ');
     let state = *fields.next().and_then(<[u8]>::first).ok_or_else(bad)?;
     let start = fields
         .nth(18)
@@ -207,7 +204,8 @@ impl Ended {
 /// `SRCH` when it is dead and reaped, or in no pid namespace that is seen from here.
 pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let text = std::fs::read_to_string(path).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
     text.lines()
         .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
         .filter(|pid| *pid > 0)
@@ -279,7 +277,11 @@ pub fn signal(pidfd: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
 /// None that the kernel documents for these arguments.
 pub fn block_signals() -> nix::Result<SigSet> {
     let mut before = SigSet::empty();
-    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    nix::sys::signal::sigprocmask(
+        SigmaskHow::SIG_SETMASK,
+        Some(&SigSet::all()),
+        Some(&mut before),
+    )?;
     Ok(before)
 }
 
@@ -366,14 +368,6 @@ pub fn die_with_parent() -> Result<(), Errno> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
 }
 
-/// Makes `/proc/PID` of the calling process root's, and forbids others to trace it (PR_SET_DUMPABLE(2const)), until exec.
-///
-/// # Errors
-/// None for this value.
-pub fn set_undumpable() -> Result<(), Errno> {
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -383,7 +377,10 @@ mod tests {
         let own = ProcessId::own().unwrap();
         assert!(own.is_alive());
         assert!(own.open().is_some());
-        let other = ProcessId { start: own.start + 1, ..own };
+        let other = ProcessId {
+            start: own.start + 1,
+            ..own
+        };
         assert!(!other.is_alive());
         assert!(other.open().is_none());
     }

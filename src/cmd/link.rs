@@ -1,0 +1,187 @@
+//! `tincan link`: wires between running containers, or a container and the host, added and removed live.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use super::{Format, Usage, aligned, need_root, network, print_json};
+use crate::engine::error::EngineError;
+use crate::engine::hold::{Engine, enter_running};
+use crate::engine::state::{EndRecord, Status, WireRecord};
+use crate::net::netlink::Netlink;
+use crate::net::wire;
+use crate::plan::name::{ContainerName, LinkName};
+use crate::plan::net::{PairEnd, pair_wire};
+use crate::plan::topology::{Place, Topology};
+use crate::sys::process::ProcessId;
+
+/// The arguments of `tincan link`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Put a wire between two running containers; `host` is the host
+    Add {
+        /// The two ends: NAME=ADDR[,ADDR…][,mac=,mtu=,gw=,route=,name=]
+        #[arg(required = true, num_args = 2, value_names = ["END", "END"])]
+        ends: Vec<PairEnd>,
+    },
+    /// Remove a wire by one of its ends
+    Del {
+        /// The container
+        container: ContainerName,
+        /// The interface in it
+        interface: LinkName,
+    },
+    /// List the wires of all running containers
+    List {
+        /// How to print
+        #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+        format: Format,
+    },
+}
+
+/// Adds, removes or lists.
+pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
+    match args.verb {
+        Verb::Add { ends } => {
+            let [first, second] = ends.as_slice() else {
+                unreachable!("clap takes two ends");
+            };
+            add(engine, first, second)?;
+        }
+        Verb::Del {
+            container,
+            interface,
+        } => del(engine, &container, &interface)?,
+        Verb::List { format } => list(engine, format)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The name by which an end is the host's.
+const HOST: &str = "host";
+
+fn add(engine: &Engine, first: &PairEnd, second: &PairEnd) -> anyhow::Result<()> {
+    need_root()?;
+    let right = "tincan link add ns1=10.0.0.1/24 ns2=10.0.0.2/24";
+    if first.container == second.container {
+        let both = format!("both ends are in {}", first.container);
+        return Err(Usage::new(both, right).into());
+    }
+    if let Some(rootfs) = first.rootfs.as_ref().or(second.rootfs.as_ref()) {
+        let word = format!("rootfs={} has no place here: both run already", rootfs.display());
+        return Err(Usage::new(word, right).into());
+    }
+    let ends = [first, second].map(|end| place(engine, end));
+    let [a, b] = ends;
+    let (a, b) = (a?, b?);
+    let wire = pair_wire([(first, a.0, a.1), (second, b.0, b.1)])?;
+    let topology = Topology {
+        nodes: Vec::new(),
+        wires: vec![wire],
+    };
+    let keeper = if first.container.as_str() == HOST { second } else { first };
+    let adder = ProcessId::own()?;
+    let pending = WireRecord::of(&topology.wires[0], &topology, Some(adder));
+    let root = &engine.root;
+    root.record_link(&keeper.container, &pending).map_err(EngineError::from)?;
+    if let Err(error) = engine.raise(&topology) {
+        root.forget_link(&keeper.container, &pending).map_err(EngineError::from)?;
+        return Err(error.into());
+    }
+    let done = WireRecord {
+        pending: None,
+        ..pending
+    };
+    root.record_link(&keeper.container, &done).map_err(EngineError::from)?;
+    Ok(())
+}
+
+/// Where an end is, and what its interface is called.
+fn place(engine: &Engine, end: &PairEnd) -> anyhow::Result<(Place, LinkName)> {
+    let (place, netlink) = if end.container.as_str() == HOST {
+        (Place::Host, Netlink::open()?)
+    } else {
+        let (_netns, netlink) = enter_running(&engine.root, &end.container)?;
+        (Place::Running(end.container.clone()), netlink)
+    };
+    network::check_free(&netlink, &end.container, &end.wire)?;
+    let name = match &end.wire.name {
+        Some(name) => name.clone(),
+        None => network::free_interface(&netlink)?,
+    };
+    Ok((place, name))
+}
+
+fn del(engine: &Engine, container: &ContainerName, interface: &LinkName) -> anyhow::Result<()> {
+    need_root()?;
+    let (_netns, netlink) = enter_running(&engine.root, container)?;
+    wire::delete(&netlink, interface).map_err(|cause| EngineError::Wire {
+        container: container.to_string(),
+        action: format!("delete the link {interface}"),
+        cause,
+    })?;
+    for (keeper, record) in records(engine)? {
+        if is_at(&record, container, interface) {
+            engine.root.forget_link(&keeper, &record).map_err(EngineError::from)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_at(record: &WireRecord, container: &ContainerName, interface: &LinkName) -> bool {
+    record
+        .ends
+        .iter()
+        .any(|end| end.container.as_ref() == Some(container) && end.interface == *interface)
+}
+
+/// The wires of all containers that are up, each with the container that keeps its record.
+fn records(engine: &Engine) -> anyhow::Result<Vec<(ContainerName, WireRecord)>> {
+    let mut found: Vec<(ContainerName, WireRecord)> = Vec::new();
+    for name in engine.root.names().map_err(EngineError::from)? {
+        let Ok(state) = engine.root.load(&name) else {
+            continue;
+        };
+        if engine.root.status(&state) == Status::Stopped {
+            continue;
+        }
+        for record in engine.root.wires(&state).map_err(EngineError::from)? {
+            if !found.iter().any(|(_, other)| *other == record) {
+                found.push((name.clone(), record));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether both ends of a wire are there still: its containers run, and have the interfaces.
+fn is_there(engine: &Engine, end: &EndRecord) -> bool {
+    let netlink = match &end.container {
+        None => Netlink::open().ok(),
+        Some(name) => enter_running(&engine.root, name).ok().map(|(_, netlink)| netlink),
+    };
+    netlink.is_some_and(|netlink| wire::link_by_name(&netlink, &end.interface).is_ok())
+}
+
+fn list(engine: &Engine, format: Format) -> anyhow::Result<()> {
+    let mut wires: Vec<WireRecord> = records(engine)?.into_iter().map(|(_, record)| record).collect();
+    wires.retain(|record| record.ends.iter().all(|end| is_there(engine, end)));
+    if format == Format::Json {
+        return print_json(&wires);
+    }
+    let mut table = vec![["END", "ADDRESSES", "END", "ADDRESSES"].map(str::to_owned)];
+    for record in &wires {
+        let [a, b] = record.ends.each_ref().map(|end| {
+            let whose = end.container.as_ref().map_or(HOST, ContainerName::as_str);
+            (format!("{whose}:{}", end.interface), end.addresses.join(", "))
+        });
+        table.push([a.0, a.1, b.0, b.1]);
+    }
+    std::io::stdout().write_all(aligned(&table).as_bytes())?;
+    Ok(())
+}
