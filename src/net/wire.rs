@@ -4,13 +4,14 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -51,7 +52,10 @@ pub fn make(wire: &Wire, sites: [Site; 2]) -> Result<(), Failed> {
     let indices = create(wire, sites)?;
     let furnished = (0..2)
         .rev()
-        .try_for_each(|end| furnish(wire, end, sites[end].netlink, indices[end]));
+        .try_for_each(|end| furnish(wire, end, sites[end].netlink, indices[end]))
+        .and_then(|()| {
+            (0..2).try_for_each(|end| settle(wire, end, sites[end].netlink, indices[end]))
+        });
     if furnished.is_err() {
         // The first error is the one to tell; the peer goes with the link.
         let mut link = LinkMessage::default();
@@ -190,6 +194,58 @@ fn furnish(wire: &Wire, at: usize, netlink: &Netlink, index: u32) -> Result<(), 
             Ok(_) => Ok(()),
             Err(cause) => Err(failed(action, cause)),
         })
+}
+
+/// Waits until an end passes packets. When both ends are up and addressed, two things are still to come, each from a worker of
+/// the kernel's, and what is sent before is lost:
+///
+/// * The end that was raised first had no carrier then, and its queue is only activated when the kernel has looked at that again
+///   (net/core/link_watch.c): up to a second later where other links have changed just before. Asking for the link makes up
+///   for it at once (`linkwatch_sync_dev` in `rtnl_getlink`, Linux 6.8); before that, the answer tells when it has happened.
+/// * An IPv6 address is given its local route and its solicited-node group behind the request, even without duplicate address
+///   detection (`addrconf_dad_work`, net/ipv6/addrconf.c); the route is the later of the two. A neighbour solicitation that
+///   comes before is repeated after a second.
+fn settle(wire: &Wire, at: usize, netlink: &Netlink, index: u32) -> Result<(), Failed> {
+    // `linkwatch_schedule_work` waits for a second at most. If it takes longer, the wire is slow to come up, but made.
+    const LONGEST: Duration = Duration::from_millis(1500);
+    const INTERVAL: Duration = Duration::from_micros(50);
+    let start = Instant::now();
+    let end = &wire.ends[at];
+    let mut unready: Vec<IpAddr> = end.addrs.iter().map(|addr| addr.addr.ip).collect();
+    unready.retain(IpAddr::is_ipv6);
+    let mut active = false;
+    loop {
+        let mut requests: Vec<Request> = unready.iter().map(|ip| match_route(*ip)).collect();
+        if !active {
+            let question = LinkUnspec::new_with_index(index).build();
+            requests.push(Request::new(RouteNetlinkMessage::GetLink(question), 0));
+        }
+        let answers = netlink.exchange(requests).map_err(|cause| Failed {
+            end: at,
+            action: format!("look at the interface {}", end.name),
+            cause,
+        })?;
+        let is_local = |answer: &Result<Vec<RouteNetlinkMessage>, Refused>| match answer.as_deref()
+        {
+            Ok([RouteNetlinkMessage::NewRoute(route), ..]) => route.header.kind == RouteType::Local,
+            _ => false,
+        };
+        let is_active = |answer: &Result<Vec<RouteNetlinkMessage>, Refused>| match answer.as_deref()
+        {
+            Ok([RouteNetlinkMessage::NewLink(link), ..]) => {
+                let up = LinkAttribute::OperState(State::Up);
+                link.attributes.contains(&up)
+            }
+            _ => false,
+        };
+        active = active || answers.iter().any(is_active);
+        let mut answers = answers.iter();
+        unready.retain(|_| !answers.next().is_some_and(is_local));
+        if (active && unready.is_empty()) || start.elapsed() > LONGEST {
+            return Ok(());
+        }
+        std::thread::sleep(INTERVAL);
+    }
 }
 
 fn add_address(index: u32, addr: &EndAddr) -> Request {
@@ -443,18 +499,22 @@ impl Owner {
     }
 }
 
+/// The question which entry of the routing tables an address matches.
+fn match_route(ip: IpAddr) -> Request {
+    let mut question = RouteMessage::default();
+    question.header.address_family = family(ip);
+    question.header.destination_prefix_length = IfAddr::host(ip).prefix;
+    question.header.flags = RouteFlags::FibMatch;
+    let destination = RouteAttribute::Destination(RouteAddress::from(ip));
+    question.attributes.push(destination);
+    Request::new(RouteNetlinkMessage::GetRoute(question), 0)
+}
+
 /// Who has this address as seen from a namespace, if anybody. It takes one or two requests however many links there are:
 /// the kernel is asked which entry of its routing tables matches (RTM_F_FIB_MATCH, Linux 4.13), not for all of them.
 pub fn owner_of(netlink: &Netlink, ip: IpAddr) -> Result<Option<Owner>, Refused> {
-    let mut question = RouteMessage::default();
-    question.header.address_family = family(ip);
-    question.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
-    question.header.flags = RouteFlags::FibMatch;
-    question
-        .attributes
-        .push(RouteAttribute::Destination(RouteAddress::from(ip)));
-    let bits = question.header.destination_prefix_length;
-    let answer = netlink.request(Request::new(RouteNetlinkMessage::GetRoute(question), 0));
+    let bits = IfAddr::host(ip).prefix;
+    let answer = netlink.request(match_route(ip));
     let matched = match answer {
         Ok(messages) => messages,
         // There is no route there at all, or one that says so.
@@ -521,7 +581,6 @@ pub fn readdress(
 mod tests {
     use std::net::UdpSocket;
     use std::os::fd::{AsFd, OwnedFd};
-    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::plan::topology::Place;
@@ -754,30 +813,217 @@ mod tests {
         let Some(host) = Namespace::new() else { return };
         // All are kept to the end: the kernel's cleaning up behind a namespace holds the lock that is measured here.
         let mut kept = Vec::new();
-        let (mut opened, mut created, mut made) = (vec![], vec![], vec![]);
+        let (mut opened, mut made_v4, mut made) = (vec![], vec![], vec![]);
         for n in 1..=100 {
-            let ns = Namespace::new().unwrap();
-            netns::enter(host.fd.as_fd()).unwrap();
-            let start = Instant::now();
-            drop(Netlink::open_in(ns.fd.as_fd()).unwrap());
-            opened.push(start.elapsed());
-            let mut wire = wire(n);
-            wire.ends[0].routes.clear();
-            let sites = [ns.site(), host.site()];
-            let start = Instant::now();
-            let indices = create(&wire, sites).unwrap();
-            created.push(start.elapsed());
-            for at in [1, 0] {
-                furnish(&wire, at, sites[at].netlink, indices[at]).unwrap();
+            for dual in [false, true] {
+                let ns = Namespace::new().unwrap();
+                netns::enter(host.fd.as_fd()).unwrap();
+                let start = Instant::now();
+                drop(Netlink::open_in(ns.fd.as_fd()).unwrap());
+                opened.push(start.elapsed());
+                let mut wire = wire(n);
+                for end in &mut wire.ends {
+                    end.routes.clear();
+                    end.addrs.truncate(if dual { 2 } else { 1 });
+                }
+                wire.ends[1].name = format!("veth-{n}-{dual}").parse().unwrap();
+                let start = Instant::now();
+                make(&wire, [ns.site(), host.site()]).unwrap();
+                let times = if dual { &mut made } else { &mut made_v4 };
+                times.push(start.elapsed());
+                kept.push(ns);
             }
-            made.push(start.elapsed());
-            kept.push(ns);
         }
         eprintln!(
-            "medians: open_in {:?}, create {:?}, make {:?}",
+            "medians: open_in {:?}, make with v4 {:?}, make with v4 and v6 {:?}",
             median(opened),
-            median(created),
+            median(made_v4),
             median(made)
         );
+    }
+
+    /// A disposable host: the thread is in new network and mount namespaces, with an empty /run.
+    fn disposable_host() -> bool {
+        if let Err(errno) = netns::leave_with_mounts() {
+            eprintln!("skipped: no network and mount namespaces can be made here: {errno}");
+            return false;
+        }
+        if std::process::Command::new("ip").arg("-V").output().is_err() {
+            eprintln!("skipped: there is no ip(8) to compare with");
+            return false;
+        }
+        shell("mount -t tmpfs tmpfs /run && ip link set dev lo up");
+        true
+    }
+
+    fn shell(line: &str) -> String {
+        let done = std::process::Command::new("sh")
+            .args(["-c", line])
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{line}: {error}");
+        assert_eq!(error, "", "{line}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// What ip(8) shows of a namespace, without what differs by chance: numbers, random link-layer addresses, and what the
+    /// kernel derives from those.
+    fn shown(netns: Option<&str>, with_macs: &[&str]) -> String {
+        let ip = netns.map_or("ip".to_owned(), |name| format!("ip -n {name}"));
+        let mut text = String::new();
+        let read = |what: &str| -> Vec<serde_json::Value> {
+            serde_json::from_str(&shell(&format!("{ip} -j {what}"))).unwrap()
+        };
+        for mut link in read("-d address show") {
+            let fields = link.as_object_mut().unwrap();
+            let named = with_macs.contains(&fields["ifname"].as_str().unwrap());
+            for key in ["ifindex", "link_index", "link_netnsid"] {
+                fields.remove(key);
+            }
+            if !named {
+                fields.remove("address");
+            }
+            let addrs = fields["addr_info"].as_array_mut().unwrap();
+            addrs.retain(|addr| addr["scope"] != "link");
+            text.push_str(&format!("{link}\n"));
+        }
+        for family in ["-4", "-6"] {
+            for mut route in read(&format!("{family} route show table all")) {
+                let dst = route["dst"].as_str().unwrap().to_owned();
+                if dst.starts_with("fe80") || dst.starts_with("ff00") || dst.starts_with("anycast")
+                {
+                    continue;
+                }
+                route.as_object_mut().unwrap().remove("pref");
+                text.push_str(&format!("{route}\n"));
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn the_printed_lines_do_what_the_wires_do() {
+        use crate::plan::iproute2::tests::{end, node};
+        use crate::plan::iproute2::{Known, lines, undo_lines};
+        use crate::plan::name::ContainerName;
+        use crate::plan::topology::Topology;
+
+        if !disposable_host() {
+            return;
+        }
+        let ns3: ContainerName = "ns3".parse().unwrap();
+        let mut to_host = Wire {
+            ends: [
+                end(
+                    Place::Node(0),
+                    "eth0",
+                    &[
+                        "172.16.0.1/16",
+                        "172.16.0.9/16",
+                        "192.0.2.1/32",
+                        "fd00::1/64",
+                    ],
+                    &[
+                        "192.0.2.9/32",
+                        "0.0.0.0/0 via 172.16.0.2",
+                        "10.0.0.0/8",
+                        "fd02::/64",
+                        "::/0 via fd00::2",
+                    ],
+                ),
+                end(
+                    Place::Host,
+                    "veth-ns1",
+                    &["172.16.0.2/32 peer 172.16.0.1", "fd00::2/128 peer fd00::1"],
+                    &[],
+                ),
+            ],
+        };
+        to_host.ends[0].mac = Some("02:00:00:00:00:01".parse().unwrap());
+        to_host.ends[0].mtu = Some(1400);
+        to_host.ends[1].mtu = Some(1400);
+        to_host.ends[1].alias = Some("tincan:ns1/eth0".to_owned());
+        let mut pair = Wire {
+            ends: [
+                end(Place::Node(0), "eth1", &["10.1.0.1/24", "fd01::1/64"], &[]),
+                end(
+                    Place::Node(1),
+                    "eth0",
+                    &["10.1.0.2/24", "fd01::2/64"],
+                    &["172.16.0.0/16 via 10.1.0.1"],
+                ),
+            ],
+        };
+        pair.ends[0].alias = Some("to ns2, by hand".to_owned());
+        let hot = Wire {
+            ends: [
+                end(Place::Running(ns3.clone()), "eth0", &["10.2.0.1/24"], &[]),
+                end(Place::Host, "veth-ns3", &["10.2.0.2/32 peer 10.2.0.1"], &[]),
+            ],
+        };
+        let topology = Topology {
+            nodes: vec![node("ns1"), node("ns2")],
+            wires: vec![to_host, pair, hot],
+        };
+        let known = |_: &ContainerName| Known::Named("ns3".to_owned());
+        let macs = ["eth0"];
+        let look = || {
+            [
+                (None, &macs[..0]),
+                (Some("ns1"), &macs),
+                (Some("ns2"), &macs[..0]),
+                (Some("ns3"), &macs[..0]),
+            ]
+            .map(|(netns, macs)| shown(netns, macs))
+        };
+
+        shell("ip netns add ns3");
+        let before = shown(None, &[]);
+        for line in lines(&topology, &known) {
+            shell(&line);
+        }
+        let by_hand = look();
+        for line in undo_lines(&topology, &known) {
+            shell(&line);
+        }
+        // The kernel takes a namespace's links away behind its deletion.
+        let start = Instant::now();
+        while shown(None, &[]) != before && start.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(shown(None, &[]), before);
+        assert_eq!(shell("ls /run/netns").trim(), "ns3");
+
+        shell("ip netns add ns1; ip netns add ns2");
+        let open = |name: &str| {
+            let fd = OwnedFd::from(std::fs::File::open(format!("/run/netns/{name}")).unwrap());
+            let netlink = Netlink::open_in(fd.as_fd()).unwrap();
+            Namespace { fd, netlink }
+        };
+        let host = Namespace {
+            fd: netns::current().unwrap(),
+            netlink: Netlink::open().unwrap(),
+        };
+        let nodes = [open("ns1"), open("ns2")];
+        let running = open("ns3");
+        for node in &nodes {
+            loopback_up(&node.netlink).unwrap();
+        }
+        for wire in &topology.wires {
+            let site = |end: &End| match end.at {
+                Place::Host => host.site(),
+                Place::Node(node) => nodes[node].site(),
+                Place::Running(_) => running.site(),
+            };
+            make(wire, [site(&wire.ends[0]), site(&wire.ends[1])]).unwrap();
+        }
+        for (ours, hand) in look().iter().zip(&by_hand) {
+            for (ours, hand) in ours.lines().zip(hand.lines()) {
+                assert_eq!(ours, hand);
+            }
+            assert_eq!(ours, hand);
+        }
+        assert!(by_hand[1].contains("fd00::1"), "{}", by_hand[1]);
     }
 }

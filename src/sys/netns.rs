@@ -27,3 +27,14 @@ pub fn leave() -> Result<(), Errno> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|errno| Errno::from_raw_os_error(errno as i32))
 }
+
+/// Moves the calling thread into new network and mount namespaces, of which nothing that is mounted there gets out.
+#[cfg(test)]
+pub fn leave_with_mounts() -> Result<(), Errno> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| Errno::from_raw_os_error(errno as i32))?;
+    rustix::mount::mount_change(
+        "/",
+        rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC,
+    )
+}

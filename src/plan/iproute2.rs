@@ -1,0 +1,430 @@
+//! The iproute2 lines (ip(8)) that do by hand what tincan does to the network: what a dry run prints.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::name::ContainerName;
+use super::topology::{
+    End, EndAddr, NamespaceKind, NamespaceSource, Node, Place, Route, Topology, Wire,
+};
+
+/// How a running container's network namespace can be had by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// It has this name for `ip netns` already.
+    Named(String),
+    /// It is the namespace of this process.
+    Process(i32),
+}
+
+/// The lines for a topology, in an order in which they can be run. `known` tells of the running containers that its wires
+/// go to.
+///
+/// Each line does what one step of the engine does, or a part of it. As there, both ends of a wire are created where they
+/// belong: the `netns` of the peer is part of the creation, and nothing is moved.
+pub fn lines(topology: &Topology, known: &dyn Fn(&ContainerName) -> Known) -> Vec<String> {
+    let by_hand = ByHand { topology, known };
+    let mut lines = Vec::new();
+    for (index, node) in topology.nodes.iter().enumerate() {
+        lines.extend(by_hand.namespace(index, node));
+    }
+    for name in by_hand.running() {
+        if let Known::Process(pid) = known(name) {
+            lines.push(format!("ip netns attach {name} {pid}"));
+        }
+    }
+    for wire in &topology.wires {
+        lines.extend(by_hand.wire(wire));
+    }
+    lines
+}
+
+/// The lines that take away again what those of [`lines`] made.
+pub fn undo_lines(topology: &Topology, known: &dyn Fn(&ContainerName) -> Known) -> Vec<String> {
+    let by_hand = ByHand { topology, known };
+    let mut lines = Vec::new();
+    for wire in &topology.wires {
+        // The others go with the new namespace that one of their ends is in.
+        if !wire
+            .ends
+            .iter()
+            .any(|end| matches!(end.at, Place::Node(node) if is_new(&topology.nodes[node])))
+        {
+            let [end, _] = &wire.ends;
+            lines.push(format!(
+                "{} link delete dev {}",
+                by_hand.ip(&end.at),
+                end.name
+            ));
+        }
+    }
+    for (index, node) in topology.nodes.iter().enumerate() {
+        if !by_hand.namespace(index, node).is_empty() {
+            lines.push(format!("ip netns delete {}", by_hand.name_of_node(node)));
+        }
+    }
+    for name in by_hand.running() {
+        // This takes the name away, and not the namespace: its processes keep that.
+        if matches!(known(name), Known::Process(_)) {
+            lines.push(format!("ip netns delete {name}"));
+        }
+    }
+    lines
+}
+
+/// Whether a node's network namespace is made with it.
+fn is_new(node: &Node) -> bool {
+    node.has_new(NamespaceKind::Network)
+}
+
+struct ByHand<'a> {
+    topology: &'a Topology,
+    known: &'a dyn Fn(&ContainerName) -> Known,
+}
+
+impl<'a> ByHand<'a> {
+    /// The lines by which a node's network namespace comes to have a name.
+    fn namespace(&self, index: usize, node: &Node) -> Vec<String> {
+        let name = self.name_of_node(node);
+        let mut lines = Vec::new();
+        match node.namespaces.get(&NamespaceKind::Network) {
+            Some(NamespaceSource::New) => lines.push(format!("ip netns add {name}")),
+            Some(NamespaceSource::Path(path))
+                if self.has_wires(index) && netns_name(path).is_none() =>
+            {
+                lines.push("mkdir -p /run/netns".to_owned());
+                lines.push(format!("touch /run/netns/{name}"));
+                let path = quoted(&path.to_string_lossy());
+                lines.push(format!("mount --bind {path} /run/netns/{name}"));
+            }
+            _ => {}
+        }
+        if is_new(node) && node.loopback {
+            lines.push(format!("ip -n {name} link set dev lo up"));
+        }
+        lines
+    }
+
+    fn has_wires(&self, index: usize) -> bool {
+        let mut ends = self.topology.wires.iter().flat_map(|wire| &wire.ends);
+        ends.any(|end| end.at == Place::Node(index))
+    }
+
+    fn name_of_node(&self, node: &Node) -> String {
+        let joined = match node.namespaces.get(&NamespaceKind::Network) {
+            Some(NamespaceSource::Path(path)) => netns_name(path),
+            _ => None,
+        };
+        let name = joined.or_else(|| node.netns_name.clone());
+        quoted(&name.unwrap_or_else(|| node.name.to_string()))
+    }
+
+    /// The running containers that wires go to, each once.
+    fn running(&self) -> BTreeSet<&'a ContainerName> {
+        let ends = self.topology.wires.iter().flat_map(|wire| &wire.ends);
+        ends.filter_map(|end| match &end.at {
+            Place::Running(name) => Some(name),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// What `ip -n` and `netns` call the namespace of a place; the host's needs no name.
+    fn netns(&self, at: &Place) -> Option<String> {
+        match at {
+            Place::Host => None,
+            Place::Node(node) => {
+                let node = &self.topology.nodes[*node];
+                // Without a namespace of its own it is on the host's.
+                node.namespaces
+                    .contains_key(&NamespaceKind::Network)
+                    .then(|| self.name_of_node(node))
+            }
+            Place::Running(container) => Some(match (self.known)(container) {
+                Known::Named(name) => quoted(&name),
+                Known::Process(_) => container.to_string(),
+            }),
+        }
+    }
+
+    /// `ip`, in the namespace of a place.
+    fn ip(&self, at: &Place) -> String {
+        match self.netns(at) {
+            Some(name) => format!("ip -n {name}"),
+            None => "ip".to_owned(),
+        }
+    }
+
+    fn wire(&self, wire: &Wire) -> Vec<String> {
+        let [a, b] = &wire.ends;
+        // The host's namespace has no name to give for a peer. And where neither end is there, the line is run in the
+        // namespace of the first: before Linux 6.15 a name that the host has could not be given elsewhere from there.
+        let (link, peer) = if self.netns(&b.at).is_none() {
+            (b, a)
+        } else {
+            (a, b)
+        };
+        let mut add = format!("{} link add {}", self.ip(&link.at), looks(link));
+        add.push_str(&format!(" type veth peer name {}", looks(peer)));
+        if self.netns(&peer.at) != self.netns(&link.at)
+            && let Some(name) = self.netns(&peer.at)
+        {
+            add.push_str(&format!(" netns {name}"));
+        }
+        let mut lines = vec![add];
+        // As the engine does it, since the order of addresses and routes is the order in which they are added.
+        for end in [b, a] {
+            lines.extend(self.end(end));
+        }
+        lines
+    }
+
+    fn end(&self, end: &End) -> Vec<String> {
+        let (ip, name) = (self.ip(&end.at), &end.name);
+        let alias = match &end.alias {
+            Some(alias) => format!(" alias {}", quoted(alias)),
+            None => String::new(),
+        };
+        let mut lines = vec![format!("{ip} link set dev {name} up{alias}")];
+        let addrs = end.addrs.iter();
+        lines.extend(
+            addrs.map(|addr| format!("{ip} address add {} dev {name}{}", pair(addr), nodad(addr))),
+        );
+        let routes = end.routes.iter();
+        lines.extend(routes.map(|route| format!("{ip} route add {} dev {name}", target(route))));
+        lines
+    }
+}
+
+/// The name that `ip netns` has for the namespace behind a path.
+fn netns_name(path: &Path) -> Option<String> {
+    let dir = path.parent()?;
+    let named = dir == Path::new("/run/netns") || dir == Path::new("/var/run/netns");
+    named.then(|| {
+        path.file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+    })?
+}
+
+/// What an end can be given at creation.
+fn looks(end: &End) -> String {
+    let mut words = end.name.to_string();
+    if let Some(mac) = end.mac {
+        words.push_str(&format!(" address {mac}"));
+    }
+    if let Some(mtu) = end.mtu {
+        words.push_str(&format!(" mtu {mtu}"));
+    }
+    words
+}
+
+fn pair(EndAddr { addr, peer, .. }: &EndAddr) -> String {
+    match peer {
+        // The length is the peer's in this form (ip-address(8)).
+        Some(peer) => format!("{} peer {peer}/{}", addr.ip, addr.prefix),
+        None => addr.to_string(),
+    }
+}
+
+/// Both ends of a wire are given their addresses here, so there is nobody to ask whether they are taken (RFC 4862 5.4).
+fn nodad(addr: &EndAddr) -> &'static str {
+    match addr.addr.ip {
+        IpAddr::V4(_) => "",
+        IpAddr::V6(_) => " nodad",
+    }
+}
+
+fn target(route: &Route) -> String {
+    match route.via {
+        Some(via) if route.to.prefix == 0 => format!("default via {via}"),
+        Some(via) => format!("{} via {via}", route.to),
+        None => route.to.to_string(),
+    }
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_+-.,:/@%=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::plan::name::LinkName;
+    use crate::plan::topology::{Identity, Origin, RuntimeHooks};
+
+    /// A container that has nothing but a new network namespace.
+    pub(crate) fn node(name: &str) -> Node {
+        Node {
+            name: name.parse().unwrap(),
+            identity: Identity {
+                origin: Origin::Command,
+                bundle: "/".into(),
+                rootfs: "/".into(),
+                annotations: BTreeMap::new(),
+            },
+            namespaces: [(NamespaceKind::Network, NamespaceSource::New)].into(),
+            id_maps: None,
+            time_offsets: Vec::new(),
+            cgroup: None,
+            steps: Vec::new(),
+            hooks: RuntimeHooks::default(),
+            netns_name: None,
+            loopback: true,
+            die_with_parent: false,
+        }
+    }
+
+    /// An end with these addresses, each `ADDR` or `ADDR peer ADDR`, and these routes, each `TO` or `TO via ADDR`.
+    pub(crate) fn end(at: Place, name: &str, addrs: &[&str], routes: &[&str]) -> End {
+        let addr = |text: &&str| {
+            let (addr, peer) = text
+                .split_once(" peer ")
+                .map_or((*text, None), |(a, p)| (a, Some(p)));
+            EndAddr {
+                addr: addr.parse().unwrap(),
+                peer: peer.map(|peer| peer.parse().unwrap()),
+                automatic: false,
+            }
+        };
+        let route = |text: &&str| {
+            let (to, via) = text
+                .split_once(" via ")
+                .map_or((*text, None), |(t, v)| (t, Some(v)));
+            Route {
+                to: to.parse().unwrap(),
+                via: via.map(|via| via.parse().unwrap()),
+            }
+        };
+        End {
+            at,
+            name: name.parse::<LinkName>().unwrap(),
+            mac: None,
+            mtu: None,
+            addrs: addrs.iter().map(addr).collect(),
+            routes: routes.iter().map(route).collect(),
+            alias: None,
+        }
+    }
+
+    fn to_host() -> Topology {
+        let mut near = end(
+            Place::Node(0),
+            "eth0",
+            &["172.16.0.1/16", "fd00::1/64"],
+            &["0.0.0.0/0 via 172.16.0.2", "10.0.0.0/8", "::/0 via fd00::2"],
+        );
+        near.mac = Some("02:00:00:00:00:01".parse().unwrap());
+        near.mtu = Some(1400);
+        let far_addrs = ["172.16.0.2/32 peer 172.16.0.1", "fd00::2/128 peer fd00::1"];
+        let mut far = end(Place::Host, "veth-ns1", &far_addrs, &[]);
+        far.mtu = Some(1400);
+        far.alias = Some("tincan:ns1/eth0".to_owned());
+        Topology {
+            nodes: vec![node("ns1")],
+            wires: vec![Wire { ends: [near, far] }],
+        }
+    }
+
+    fn of_process(_: &ContainerName) -> Known {
+        Known::Process(42)
+    }
+
+    #[test]
+    fn a_wire_to_the_host_is_born_there_with_its_peer_in_the_container() {
+        let mut topology = to_host();
+        let expected = [
+            "ip netns add ns1",
+            "ip -n ns1 link set dev lo up",
+            "ip link add veth-ns1 mtu 1400 type veth peer name eth0 address 02:00:00:00:00:01 mtu 1400 netns ns1",
+            "ip link set dev veth-ns1 up alias tincan:ns1/eth0",
+            "ip address add 172.16.0.2 peer 172.16.0.1/32 dev veth-ns1",
+            "ip address add fd00::2 peer fd00::1/128 dev veth-ns1 nodad",
+            "ip -n ns1 link set dev eth0 up",
+            "ip -n ns1 address add 172.16.0.1/16 dev eth0",
+            "ip -n ns1 address add fd00::1/64 dev eth0 nodad",
+            "ip -n ns1 route add default via 172.16.0.2 dev eth0",
+            "ip -n ns1 route add 10.0.0.0/8 dev eth0",
+            "ip -n ns1 route add default via fd00::2 dev eth0",
+        ];
+        assert_eq!(lines(&topology, &of_process), expected);
+        topology.wires[0].ends.swap(0, 1);
+        assert_eq!(lines(&topology, &of_process)[2], expected[2]);
+        assert_eq!(undo_lines(&topology, &of_process), ["ip netns delete ns1"]);
+    }
+
+    #[test]
+    fn a_running_container_is_attached_once_and_a_pair_never_touches_the_host() {
+        let ns1 = Place::Running("ns1".parse().unwrap());
+        let ends = || {
+            [
+                end(ns1.clone(), "eth0", &[], &[]),
+                end(Place::Node(0), "eth0", &[], &[]),
+            ]
+        };
+        let topology = Topology {
+            nodes: vec![node("ns2")],
+            wires: vec![Wire { ends: ends() }, Wire { ends: ends() }],
+        };
+        let printed = lines(&topology, &of_process);
+        assert_eq!(printed[2], "ip netns attach ns1 42");
+        assert_eq!(
+            printed[3],
+            "ip -n ns1 link add eth0 type veth peer name eth0 netns ns2"
+        );
+        assert_eq!(
+            printed
+                .iter()
+                .filter(|line| line.contains("attach"))
+                .count(),
+            1
+        );
+        assert_eq!(
+            undo_lines(&topology, &of_process),
+            ["ip netns delete ns2", "ip netns delete ns1"]
+        );
+        let named = |_: &ContainerName| Known::Named("blue sky".to_owned());
+        assert_eq!(
+            lines(&topology, &named)[2],
+            "ip -n 'blue sky' link add eth0 type veth peer name eth0 netns ns2"
+        );
+        assert_eq!(undo_lines(&topology, &named), ["ip netns delete ns2"]);
+        let hot = Topology {
+            nodes: Vec::new(),
+            wires: vec![Wire {
+                ends: [
+                    end(Place::Host, "veth-ns1", &[], &[]),
+                    end(ns1, "eth1", &[], &[]),
+                ],
+            }],
+        };
+        assert_eq!(
+            undo_lines(&hot, &of_process),
+            ["ip link delete dev veth-ns1", "ip netns delete ns1"]
+        );
+    }
+
+    #[test]
+    fn a_namespace_that_is_joined_has_its_own_name_or_gets_one() {
+        let mut topology = to_host();
+        let mut join = |path: &str| {
+            let source = NamespaceSource::Path(path.into());
+            topology.nodes[0]
+                .namespaces
+                .insert(NamespaceKind::Network, source);
+            lines(&topology, &of_process)
+        };
+        let named = join("/run/netns/blue");
+        assert!(named[0].ends_with(" netns blue"), "{named:?}");
+        let unnamed = join("/proc/42/ns/net");
+        assert_eq!(unnamed[2], "mount --bind /proc/42/ns/net /run/netns/ns1");
+    }
+}
