@@ -75,7 +75,7 @@ pub fn undo_lines(topology: &Topology, known: &dyn Fn(&ContainerName) -> Known) 
 
 /// Whether a node's network namespace is made with it.
 fn is_new(node: &Node) -> bool {
-    node.has_new(NamespaceKind::Network)
+    node.namespaces.get(&NamespaceKind::Network) == Some(&NamespaceSource::New)
 }
 
 struct ByHand<'a> {
