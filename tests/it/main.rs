@@ -1,9 +1,16 @@
 //! The integration tests: the real program on the real kernel, each test on a disposable host of its own (`host.rs`).
 
 mod clean;
+#[cfg(feature = "faults")]
+mod faults;
 mod host;
 mod machine;
+mod pair;
+mod run;
 
 fn main() -> std::process::ExitCode {
-    host::main([clean::tests()].concat())
+    let cases = [clean::tests(), run::tests(), pair::tests()];
+    #[cfg(feature = "faults")]
+    let cases = [cases.concat(), faults::tests()];
+    host::main(cases.concat())
 }

@@ -1,0 +1,391 @@
+//! `tincan run` of a command: its namespaces, its wires, its root and its end.
+
+use std::fs;
+
+use super::host::{Case, Host, tests};
+
+pub fn tests() -> Vec<Case> {
+    tests![
+        both_ends_have_an_address_and_ping,
+        the_exit_code_is_the_commands,
+        two_containers_of_one_prefix_are_reachable,
+        one_value_wires_both_families,
+        a_container_is_wired_to_a_running_one,
+        the_network_of_a_container_is_joined,
+        the_network_of_a_name_is_joined,
+        there_is_only_lo_with_none,
+        the_hosts_network_is_kept_with_host,
+        a_namespace_is_shared,
+        writes_to_a_rootfs_are_thrown_away,
+        writable_writes_through,
+        read_only_takes_no_write,
+        the_network_has_its_name,
+        malformed_words_are_refused,
+        an_address_in_use_is_refused,
+        a_container_that_does_not_run_is_no_peer,
+        a_name_is_taken_once,
+        sigterm_is_forwarded,
+        fifty_at_once_leave_nothing,
+        gc_clears_a_killed_run_away,
+    ]
+}
+
+const NET: &str = "172.16.0.1/16";
+
+/// A container that stays.
+fn stays(host: &Host, name: &str, net: &[&str]) {
+    let mut args = vec!["run", "-d", "--name", name];
+    args.extend(net.iter().flat_map(|value| ["--net", *value]));
+    args.extend(["--", "sleep", "1000"]);
+    host.tincan(args).ok();
+}
+
+fn delete(host: &Host, name: &str) {
+    host.tincan(["delete", "-f", name]).ok();
+}
+
+/// Fails with one line, and perhaps a hint, that has this text, and makes nothing.
+#[track_caller]
+fn refused(host: &Host, args: &[&str], text: &str) {
+    let before = host.differences();
+    let said = host.tincan(args).fails(125);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(said.contains(text), "{args:?}: no {text:?} in {said}");
+    assert!(lines[0].starts_with("tincan: "), "{args:?}: {said}");
+    let hint = lines[1..].iter().all(|line| line.starts_with("hint: "));
+    assert!(lines.len() <= 2 && hint, "{args:?}: {said}");
+    assert_eq!(host.differences(), before, "{args:?}");
+}
+
+fn both_ends_have_an_address_and_ping(host: &Host) {
+    let script = "ip -br address; ping -c1 -W2 172.16.0.2";
+    let said = host
+        .tincan(["run", "--net", NET, "--", "sh", "-c", script])
+        .ok();
+    let eth0 = said.lines().find(|line| line.starts_with("eth0")).unwrap();
+    assert!(eth0.contains(" UP ") && eth0.contains(NET), "{said}");
+    let lo = said.lines().find(|line| line.starts_with("lo")).unwrap();
+    assert!(lo.contains("127.0.0.1/8"), "{said}");
+    assert!(said.contains(" 0% packet loss"), "{said}");
+    stays(host, "c", &[NET]);
+    host.sh("ping -c1 -W2 172.16.0.1");
+    assert!(host.sh("ip -br -4 address").contains("172.16.0.2"));
+    delete(host, "c");
+}
+
+fn the_exit_code_is_the_commands(host: &Host) {
+    host.tincan(["run", "--", "sh", "-c", "exit 3"]).fails(3);
+    host.tincan(["run", "--", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"])
+        .fails(137);
+    host.tincan(["run", "--", "no-such-program"]).fails(127);
+    host.tincan(["run", "--", "/no/such/program"]).fails(127);
+    fs::write(host.dir().join("plain"), "not a program").unwrap();
+    host.tincan(["run", "--", "./plain"]).fails(126);
+}
+
+fn two_containers_of_one_prefix_are_reachable(host: &Host) {
+    stays(host, "one", &["172.16.0.1/16"]);
+    stays(host, "two", &["172.16.0.2/16"]);
+    host.sh("ping -c1 -W2 172.16.0.1");
+    host.sh("ping -c1 -W2 172.16.0.2");
+    delete(host, "one");
+    host.sh("ping -c1 -W2 172.16.0.2");
+    delete(host, "two");
+}
+
+fn one_value_wires_both_families(host: &Host) {
+    let said = host
+        .tincan([
+            "run",
+            "--net",
+            "172.16.0.1/16,fd00::1/64",
+            "--",
+            "sh",
+            "-c",
+            "ping -c1 -W2 172.16.0.2 && ping -c1 -W2 fd00::2 && ip -br address show eth0",
+        ])
+        .ok();
+    assert!(said.contains(NET) && said.contains("fd00::1/64"), "{said}");
+}
+
+fn a_container_is_wired_to_a_running_one(host: &Host) {
+    stays(host, "ns1", &[NET]);
+    host.tincan([
+        "run",
+        "--net",
+        "10.0.0.2/24,to=ns1,peer=10.0.0.1/24",
+        "--",
+        "ping",
+        "-c1",
+        "-W2",
+        "10.0.0.1",
+    ])
+    .ok();
+    host.sh("ping -c1 -W2 172.16.0.1");
+    refused(
+        host,
+        &[
+            "run",
+            "--net",
+            "10.0.0.2/24,to=ns1,peer=172.16.0.1/16",
+            "--",
+            "true",
+        ],
+        "172.16.0.1",
+    );
+    delete(host, "ns1");
+}
+
+fn the_network_of_a_container_is_joined(host: &Host) {
+    stays(host, "ns1", &[NET]);
+    let said = host
+        .tincan([
+            "run",
+            "--net",
+            "container:ns1",
+            "--",
+            "ip",
+            "-br",
+            "address",
+        ])
+        .ok();
+    assert!(said.contains(NET), "{said}");
+    delete(host, "ns1");
+    refused(
+        host,
+        &["run", "--net", "container:ns1", "--", "true"],
+        "ns1",
+    );
+}
+
+fn the_network_of_a_name_is_joined(host: &Host) {
+    host.sh("ip netns add blue && ip -n blue link add marked type dummy");
+    let said = host
+        .tincan(["run", "--net", "ns:blue", "--", "ip", "-br", "link"])
+        .ok();
+    assert!(said.contains("marked"), "{said}");
+    host.sh("ip netns del blue");
+    refused(
+        host,
+        &["run", "--net", "ns:blue", "--", "true"],
+        "/run/netns/blue does not exist",
+    );
+}
+
+fn there_is_only_lo_with_none(host: &Host) {
+    host.sh("ip link add marked type dummy");
+    let said = host
+        .tincan(["run", "--net", "none", "--", "ip", "-br", "address"])
+        .ok();
+    assert!(said.contains("127.0.0.1/8"), "{said}");
+    assert!(!said.contains("marked"), "{said}");
+    host.sh("ip link del marked");
+}
+
+fn the_hosts_network_is_kept_with_host(host: &Host) {
+    let own = host.sh("readlink /proc/self/ns/net");
+    let said = host
+        .tincan([
+            "run",
+            "--net",
+            "host",
+            "--",
+            "readlink",
+            "/proc/self/ns/net",
+        ])
+        .ok();
+    assert_eq!(said, own);
+}
+
+fn a_namespace_is_shared(host: &Host) {
+    let script = "readlink /proc/self/ns/uts /proc/self/ns/ipc";
+    let own = host.sh(script);
+    let said = host
+        .tincan(["run", "--share", "uts", "--", "sh", "-c", script])
+        .ok();
+    let (own, said): (Vec<&str>, Vec<&str>) = (own.lines().collect(), said.lines().collect());
+    assert_eq!(own[0], said[0]);
+    assert_ne!(own[1], said[1]);
+}
+
+/// Runs a line of shell in the busybox root, with one more option.
+fn in_rootfs(host: &Host, option: Option<&str>, script: &str) -> Option<i32> {
+    let rootfs = host.busybox_rootfs();
+    let mut args = vec!["run", "--rootfs", rootfs.to_str().unwrap()];
+    args.extend(option);
+    args.extend(["--", "sh", "-c", script]);
+    host.tincan(args).assert().get_output().status.code()
+}
+
+const WRITE: &str = "echo said >/written && test -e /written";
+
+fn writes_to_a_rootfs_are_thrown_away(host: &Host) {
+    assert_eq!(in_rootfs(host, None, WRITE), Some(0));
+    assert!(!host.busybox_rootfs().join("written").exists());
+}
+
+fn writable_writes_through(host: &Host) {
+    assert_eq!(in_rootfs(host, Some("--writable"), WRITE), Some(0));
+    let written = fs::read_to_string(host.busybox_rootfs().join("written"));
+    assert_eq!(written.unwrap(), "said\n");
+}
+
+fn read_only_takes_no_write(host: &Host) {
+    assert_eq!(
+        in_rootfs(host, Some("--read-only"), "test -x /bin/sh"),
+        Some(0)
+    );
+    assert_eq!(in_rootfs(host, Some("--read-only"), WRITE), Some(1));
+    assert!(!host.busybox_rootfs().join("written").exists());
+}
+
+fn the_network_has_its_name(host: &Host) {
+    let args = ["run", "-d", "--name", "c", "--net", NET];
+    host.tincan(
+        args.iter()
+            .chain(&["--netns-name=blue", "--", "sleep", "1000"]),
+    )
+    .ok();
+    assert!(host.sh("ip netns list").contains("blue"));
+    assert!(host.sh("ip -n blue -br address show eth0").contains(NET));
+    delete(host, "c");
+    assert!(!host.sh("ip netns list").contains("blue"));
+}
+
+fn malformed_words_are_refused(host: &Host) {
+    fs::write(host.dir().join("file"), "").unwrap();
+    for (value, text) in [
+        ("", "--net"),
+        ("172.16.0.1/33", "172.16.0.1/33"),
+        ("172.16.0.256/16", "172.16.0.256/16"),
+        ("172.16.0.1/16,mtu=big", "big"),
+        ("172.16.0.1/16,mac=02:00", "02:00"),
+        ("172.16.0.1/16,gw=there", "there"),
+        ("172.16.0.1/16,colour=red", "colour"),
+        (
+            "172.16.0.1/16,route=10.0.0.0/8@fd00::1",
+            "10.0.0.0/8@fd00::1",
+        ),
+        ("172.16.0.1/16,name=sixteen-letters-", "sixteen-letters-"),
+        ("172.16.0.1/16,name=lo", "lo"),
+        ("172.16.0.1/16,172.16.0.1/24", "172.16.0.1/24"),
+        ("to=ns1", "to=ns1"),
+        ("macvlan:eth0", "macvlan"),
+        ("nonsense", "nonsense"),
+        ("ns:", "ns:"),
+    ] {
+        refused(host, &["run", "--net", value, "--", "true"], text);
+    }
+    for (args, text) in [
+        (["run", "--name", "a/b", "--", "true"], "a/b"),
+        (["run", "--name", "", "--", "true"], "name"),
+        (["run", "--share", "moon", "--", "true"], "moon"),
+        (["run", "--moon", "x", "--", "true"], "--moon"),
+        (
+            ["run", "--rootfs", "file", "--", "true"],
+            "file is no directory",
+        ),
+        (["run", "--rootfs", "gone", "--", "true"], "gone"),
+    ] {
+        refused(host, &args, text);
+    }
+    refused(host, &["run"], "neither a command");
+}
+
+fn an_address_in_use_is_refused(host: &Host) {
+    host.sh(
+        "ip link add here type dummy && ip address add 10.9.0.1/24 dev here && ip link set here up",
+    );
+    refused(
+        host,
+        &["run", "--net", "10.9.0.1/24", "--", "true"],
+        "address 10.9.0.1 is in use on the host: link here",
+    );
+    host.sh("ip link del here");
+    stays(host, "c", &[NET]);
+    refused(
+        host,
+        &["run", "--net", NET, "--", "true"],
+        "address 172.16.0.1 is in use",
+    );
+    delete(host, "c");
+}
+
+fn a_container_that_does_not_run_is_no_peer(host: &Host) {
+    refused(
+        host,
+        &[
+            "run",
+            "--net",
+            "10.0.0.2/24,to=gone,peer=10.0.0.1",
+            "--",
+            "true",
+        ],
+        "gone",
+    );
+}
+
+fn a_name_is_taken_once(host: &Host) {
+    stays(host, "c", &[]);
+    refused(host, &["run", "--name", "c", "--", "true"], "c");
+    delete(host, "c");
+    let both: Vec<_> = (0..2)
+        .map(|_| {
+            host.tincan(["run", "-d", "--name", "c", "--", "sleep", "1000"])
+                .spawn()
+        })
+        .collect();
+    let codes = both
+        .into_iter()
+        .map(|child| child.wait_with_output().unwrap().status.code());
+    let mut codes: Vec<Option<i32>> = codes.collect();
+    codes.sort();
+    assert_eq!(codes, [Some(0), Some(125)]);
+    delete(host, "c");
+}
+
+fn sigterm_is_forwarded(host: &Host) {
+    let script = "trap 'exit 7' TERM; touch ready; while :; do sleep 0.05; done";
+    let child = host.tincan(["run", "--", "sh", "-c", script]).spawn();
+    host.wait_until("the command is ready", || host.dir().join("ready").exists());
+    host.sh(&format!("kill {}", child.id()));
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(7));
+}
+
+fn fifty_at_once_leave_nothing(host: &Host) {
+    let all: Vec<_> = (0..50)
+        .map(|number| {
+            let net = format!("172.16.{number}.1/24");
+            host.tincan(["run", "--net", &net, "--", "true"]).spawn()
+        })
+        .collect();
+    for child in all {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert!(output.status.success());
+    }
+    host.assert_clean();
+}
+
+fn gc_clears_a_killed_run_away(host: &Host) {
+    let script = "touch ready; sleep 1000";
+    let mut child = host
+        .tincan([
+            "run",
+            "--name",
+            "c",
+            "--net",
+            NET,
+            "--netns-name",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ])
+        .spawn();
+    host.wait_until("the command is ready", || host.dir().join("ready").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    host.tincan(["gc"]).ok();
+    host.assert_clean();
+}
