@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use super::dry_run::DryRun;
 use super::{Format, Usage, aligned, need_root, network, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
@@ -28,6 +29,8 @@ enum Verb {
         /// The two ends: NAME=ADDR[,ADDR…][,mac=,mtu=,gw=,route=,name=]
         #[arg(required = true, num_args = 2, value_names = ["END", "END"])]
         ends: Vec<PairEnd>,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Remove a wire by one of its ends
     Del {
@@ -47,11 +50,11 @@ enum Verb {
 /// Adds, removes or lists.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     match args.verb {
-        Verb::Add { ends } => {
+        Verb::Add { ends, dry_run } => {
             let [first, second] = ends.as_slice() else {
                 unreachable!("clap takes two ends");
             };
-            add(engine, first, second)?;
+            return add(engine, first, second, &dry_run);
         }
         Verb::Del {
             container,
@@ -65,7 +68,12 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
 /// The name by which an end is the host's.
 const HOST: &str = "host";
 
-fn add(engine: &Engine, first: &PairEnd, second: &PairEnd) -> anyhow::Result<()> {
+fn add(
+    engine: &Engine,
+    first: &PairEnd,
+    second: &PairEnd,
+    dry_run: &DryRun,
+) -> anyhow::Result<ExitCode> {
     need_root()?;
     let right = "tincan link add ns1=10.0.0.1/24 ns2=10.0.0.2/24";
     if first.container == second.container {
@@ -76,14 +84,16 @@ fn add(engine: &Engine, first: &PairEnd, second: &PairEnd) -> anyhow::Result<()>
         let word = format!("rootfs={} has no place here: both run already", rootfs.display());
         return Err(Usage::new(word, right).into());
     }
-    let ends = [first, second].map(|end| place(engine, end));
-    let [a, b] = ends;
-    let (a, b) = (a?, b?);
+    let a = place(engine, first, &second.container)?;
+    let b = place(engine, second, &first.container)?;
     let wire = pair_wire([(first, a.0, a.1), (second, b.0, b.1)])?;
     let topology = Topology {
         nodes: Vec::new(),
         wires: vec![wire],
     };
+    if dry_run.is_asked() {
+        return dry_run.print(engine, &topology);
+    }
     let keeper = if first.container.as_str() == HOST { second } else { first };
     let adder = ProcessId::own()?;
     let pending = WireRecord::of(&topology.wires[0], &topology, Some(adder));
@@ -98,11 +108,15 @@ fn add(engine: &Engine, first: &PairEnd, second: &PairEnd) -> anyhow::Result<()>
         ..pending
     };
     root.record_link(&keeper.container, &done).map_err(EngineError::from)?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Where an end is, and what its interface is called.
-fn place(engine: &Engine, end: &PairEnd) -> anyhow::Result<(Place, LinkName)> {
+fn place(
+    engine: &Engine,
+    end: &PairEnd,
+    far: &ContainerName,
+) -> anyhow::Result<(Place, LinkName)> {
     let (place, netlink) = if end.container.as_str() == HOST {
         (Place::Host, Netlink::open()?)
     } else {
@@ -110,9 +124,11 @@ fn place(engine: &Engine, end: &PairEnd) -> anyhow::Result<(Place, LinkName)> {
         (Place::Running(end.container.clone()), netlink)
     };
     network::check_free(&netlink, &end.container, &end.wire)?;
-    let name = match &end.wire.name {
-        Some(name) => name.clone(),
-        None => network::free_interface(&netlink)?,
+    let name = match (&end.wire.name, &place) {
+        (Some(name), _) => name.clone(),
+        // An `eth<n>` on the host would look like hardware.
+        (None, Place::Host) => network::free_host_interface(&netlink, far)?,
+        (None, _) => network::free_interface(&netlink)?,
     };
     Ok((place, name))
 }

@@ -37,6 +37,7 @@ macro_rules! commands {
 }
 
 mod bundle;
+mod dry_run;
 mod network;
 
 commands! {

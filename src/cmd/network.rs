@@ -199,6 +199,24 @@ pub fn free_interface(netlink: &Netlink) -> Result<LinkName, NetworkError> {
     }
 }
 
+/// The first name for the host's end of a container's wire that the host does not have.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn free_host_interface(
+    netlink: &Netlink,
+    container: &ContainerName,
+) -> Result<LinkName, NetworkError> {
+    let mut number = 0;
+    loop {
+        let name = host_link_name(container, number, 0);
+        if link(netlink, &name)?.is_none() {
+            return Ok(name);
+        }
+        number += 1;
+    }
+}
+
 fn link(netlink: &Netlink, name: &LinkName) -> Result<Option<Link>, NetworkError> {
     match wire::link_by_name(netlink, name) {
         Err(refused) if refused.errno == Errno::ENODEV => Ok(None),

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::dry_run::DryRun;
 use super::run::{Rootfs, Tail, over_host, over_rootfs, session_of};
 use super::{Usage, need_root, network};
 use crate::engine::hold::{Engine, enter_running};
@@ -21,6 +22,8 @@ pub struct Args {
     /// The root file system of both, where an end has no `rootfs=` of its own; writes are thrown away
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
+    #[command(flatten)]
+    dry_run: DryRun,
     /// The first container: NAME=ADDR[,ADDR…][,mac=,mtu=,gw=,route=,name=,rootfs=]
     first: PairEnd,
     /// The second container
@@ -61,6 +64,9 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             format!("`tincan link add` puts a wire between {} and {}", args.first.container, args.second.container),
         )
         .into());
+    }
+    if args.dry_run.is_asked() {
+        return args.dry_run.print(engine, &topology);
     }
     let mut up = engine.raise(&topology)?.into_iter();
     if command.is_none() {

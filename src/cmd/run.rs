@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::bundle::{self, BundleArgs};
+use super::dry_run::DryRun;
 use super::{Usage, need_root, network};
 use crate::engine::hold::{Engine, Up};
 use crate::engine::supervise::{Session, supervise};
@@ -48,6 +49,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     netns_name: Option<String>,
     #[command(flatten)]
+    dry_run: DryRun,
+    #[command(flatten)]
     bundle: BundleArgs,
     /// The container's name, for a bundle
     id: Option<ContainerName>,
@@ -86,6 +89,9 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         nodes: vec![node],
         wires,
     };
+    if args.dry_run.is_asked() {
+        return args.dry_run.print(engine, &topology);
+    }
     let up = engine
         .raise(&topology)?
         .pop()
