@@ -122,15 +122,13 @@ pub fn main() -> ExitCode {
 }
 
 fn command_line() -> Command {
-    Globals::augment_args(
-        Command::new("tincan")
-            .about("A minimal container runtime focused on networking")
-            .version(VERSION)
-            .subcommand_required(true)
-            .arg_required_else_help(true)
-            .disable_help_subcommand(true),
-    )
-    .subcommands(commands())
+    Globals::augment_args(Command::new("tincan"))
+        .about("A minimal container runtime focused on networking")
+        .version(VERSION)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommands(commands())
 }
 
 /// Version and specification, as callers of runc read them.

@@ -81,7 +81,7 @@ pub fn attach(
                 let name = spec.name.clone().unwrap_or_else(|| default_name(number));
                 wires.push(match &spec.to {
                     None => wire_to_host(engine, &node.name, index, number, name, spec)?,
-                    Some(to) => wire_to_container(engine, index, name, spec, to)?,
+                    Some(to) => wire_to_container(engine, &node.name, index, name, spec, to)?,
                 });
             }
         }
@@ -141,29 +141,30 @@ fn wire_to_host(
 
 fn wire_to_container(
     engine: &Engine,
+    container: &ContainerName,
     index: usize,
     name: LinkName,
     spec: &WireSpec,
     to: &ContainerName,
 ) -> Result<Wire, NetworkError> {
     let (_netns, netlink) = enter_running(&engine.root, to)?;
-    let owner = |ip| wire::owner_of(&netlink, ip).map_err(|cause| asking(ip, cause));
+    let here = Here { engine, netlink };
     for peer in &spec.peers {
-        if let Some(owner @ Owner::Local(_)) = owner(peer.ip)? {
+        if let Some(owner @ Owner::Local(_)) = here.owner(peer.ip)? {
             return Err(in_use(peer.ip, &format!("in {to}"), &owner));
         }
     }
     for addr in &spec.addrs {
-        if let Some(owner) = owner(addr.ip)? {
+        if let Some(owner) = here.owner(addr.ip)? {
             return Err(in_use(addr.ip, &format!("in {to}"), &owner));
         }
     }
     let far = FarEnd {
         at: Place::Running(to.clone()),
-        name: free_interface(&netlink)?,
-        alias: None,
+        name: free_interface(&here.netlink)?,
+        alias: Some(host_link_alias(container, &name, engine.root.path())),
     };
-    spec.wire(index, name, far, |ip| Ok(owner(ip)?.is_none()))
+    spec.wire(index, name, far, |ip| Ok(here.owner(ip)?.is_none()))
 }
 
 /// Refuses an end whose addresses somebody has in that namespace, or sees from there.
@@ -249,7 +250,7 @@ fn in_use(ip: IpAddr, place: &str, owner: &Owner) -> NetworkError {
     }
 }
 
-/// The host's side.
+/// A side that is there already: the host, or a running container.
 struct Here<'a> {
     engine: &'a Engine,
     netlink: Netlink,
@@ -260,7 +261,11 @@ impl Here<'_> {
     /// milliseconds: one that is still there is helped along, and does not count.
     fn owner(&self, ip: IpAddr) -> Result<Option<Owner>, NetworkError> {
         loop {
-            let owner = wire::owner_of(&self.netlink, ip).map_err(|cause| asking(ip, cause))?;
+            let owner = match wire::owner_of(&self.netlink, ip) {
+                // Its link went between the question and the answer.
+                Err(refused) if refused.errno == Errno::ENODEV => continue,
+                other => other.map_err(|cause| asking(ip, cause))?,
+            };
             match owner {
                 Some(owner) if self.is_dead(owner.link()) => self.clear(owner.link())?,
                 other => return Ok(other),

@@ -204,6 +204,11 @@ impl<'a> Raising<'a> {
             }
             HostStep::AwaitStart { node } => self.await_gate(node, Gate::Start),
             HostStep::AwaitExec { node } => self.await_exec(node),
+            HostStep::Complete { node } => {
+                let held = &mut self.held[node];
+                held.state.complete = true;
+                Ok(self.engine.root.save(&held.state)?)
+            }
         }
     }
 
@@ -239,6 +244,7 @@ impl<'a> Raising<'a> {
             creator: ProcessId::own().map_err(|cause| {
                 EngineError::of_deed(&node.name, "look at tincan's own process", errno_of(&cause))
             })?,
+            complete: false,
             origin: node.identity.origin,
             bundle: node.identity.bundle.clone(),
             rootfs: node.identity.rootfs.clone(),

@@ -104,7 +104,7 @@ pub fn make_way(engine: &Engine, name: &ContainerName) -> Result<(), EngineError
 fn is_remainder(engine: &Engine, state: &State) -> bool {
     engine.root.status(state) == Status::Stopped
         && !state.creator.is_alive()
-        && (state.origin == Origin::Command || state.process.is_none())
+        && (state.origin == Origin::Command || !state.complete)
 }
 
 /// Ends a container's first process, and with it all of its pid namespace, and waits until it is gone.

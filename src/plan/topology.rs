@@ -441,6 +441,11 @@ pub enum HostStep {
         /// Which node.
         node: usize,
     },
+    /// Record that a bundle's container is whole: from here on only `delete` takes it away.
+    Complete {
+        /// Which node.
+        node: usize,
+    },
 }
 
 impl Topology {
@@ -501,6 +506,9 @@ impl Topology {
             } else {
                 HostStep::AwaitExec { node }
             });
+            if n.identity.origin == Origin::Bundle {
+                steps.push(HostStep::Complete { node });
+            }
         }
         steps
     }
@@ -519,6 +527,7 @@ impl Topology {
             HostStep::Open { node, gate } => (node, format!("open the gate `{gate}`")),
             HostStep::AwaitStart { node } => (node, "wait at the gate `start`".to_owned()),
             HostStep::AwaitExec { node } => (node, "wait for the exec".to_owned()),
+            HostStep::Complete { node } => (node, "record that it is whole".to_owned()),
             HostStep::Wire { wire } => {
                 let [a, b] = &self.wires[wire].ends;
                 let what = format!("wire {} to {}", self.end_name(a), self.end_name(b));

@@ -151,6 +151,7 @@ fn the_network_of_a_container_is_joined(host: &Host) {
         .ok();
     assert!(said.contains(NET), "{said}");
     delete(host, "ns1");
+    host.wait_until("the host is clean", || host.differences().is_empty());
     refused(
         host,
         &["run", "--net", "container:ns1", "--", "true"],
@@ -159,7 +160,7 @@ fn the_network_of_a_container_is_joined(host: &Host) {
 }
 
 fn the_network_of_a_name_is_joined(host: &Host) {
-    host.sh("ip netns add blue && ip -n blue link add marked type dummy");
+    host.sh("ip netns add blue && ip -n blue link add marked type bridge");
     let said = host
         .tincan(["run", "--net", "ns:blue", "--", "ip", "-br", "link"])
         .ok();
@@ -173,7 +174,7 @@ fn the_network_of_a_name_is_joined(host: &Host) {
 }
 
 fn there_is_only_lo_with_none(host: &Host) {
-    host.sh("ip link add marked type dummy");
+    host.sh("ip link add marked type bridge");
     let said = host
         .tincan(["run", "--net", "none", "--", "ip", "-br", "address"])
         .ok();
@@ -294,7 +295,7 @@ fn malformed_words_are_refused(host: &Host) {
 
 fn an_address_in_use_is_refused(host: &Host) {
     host.sh(
-        "ip link add here type dummy && ip address add 10.9.0.1/24 dev here && ip link set here up",
+        "ip link add here type bridge && ip address add 10.9.0.1/24 dev here && ip link set here up",
     );
     refused(
         host,
