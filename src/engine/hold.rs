@@ -244,6 +244,7 @@ impl<'a> Raising<'a> {
             creator: ProcessId::own().map_err(|cause| {
                 EngineError::of_deed(&node.name, "look at tincan's own process", errno_of(&cause))
             })?,
+            bound: node.die_with_parent,
             complete: false,
             origin: node.identity.origin,
             bundle: node.identity.bundle.clone(),

@@ -32,6 +32,8 @@ pub struct State {
     pub process: Option<ProcessId>,
     /// The tincan process that made it, and while in the foreground waits for it.
     pub creator: ProcessId,
+    /// Whether it dies with the process that made it.
+    pub bound: bool,
     /// Whether a bundle's container was made to the end; until then it is a remainder once its maker is gone.
     pub complete: bool,
     /// Which command made it.

@@ -95,14 +95,18 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
 /// As [`undo`].
 pub fn make_way(engine: &Engine, name: &ContainerName) -> Result<(), EngineError> {
     match engine.root.load(name) {
-        Ok(state) if is_remainder(engine, &state) => undo(engine, &state),
+        Ok(state) if is_remainder(engine, &state) => {
+            kill(&state)?;
+            undo(engine, &state)
+        }
         _ => Ok(()),
     }
 }
 
 /// Whether a container is what a killed or finished run left: nobody waits for it, and nobody will delete it.
 fn is_remainder(engine: &Engine, state: &State) -> bool {
-    engine.root.status(state) == Status::Stopped
+    // One that is bound to its maker is dying already, when that is gone.
+    (state.bound || engine.root.status(state) == Status::Stopped)
         && !state.creator.is_alive()
         && (state.origin == Origin::Command || !state.complete)
 }
@@ -196,7 +200,7 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
             }
         };
         if is_remainder(engine, &state) {
-            match undo(engine, &state) {
+            match kill(&state).and_then(|()| undo(engine, &state)) {
                 Ok(()) => cleared.push(Cleared::Container(name)),
                 Err(error) => failure = Some(error),
             }
