@@ -88,6 +88,12 @@ impl FromStr for NetSpec {
                     "names no namespace",
                     "ns:blue",
                 )),
+                name if name.contains(',') => Err(BadWord::new(
+                    "--net",
+                    value,
+                    "has words after the namespace, which takes none",
+                    "ns:blue",
+                )),
                 path if path.contains('/') => Ok(NetSpec::Namespace(PathBuf::from(path))),
                 name => Ok(NetSpec::Namespace(PathBuf::from("/run/netns").join(name))),
             };
@@ -175,7 +181,7 @@ impl WireSpec {
                 let mtu = value
                     .parse::<u32>()
                     .ok()
-                    .filter(|mtu| (68..=65535).contains(mtu));
+                    .filter(|mtu| (68..=65535).contains(mtu) && !value.starts_with('+'));
                 let mtu = mtu.ok_or_else(|| {
                     BadWord::new("mtu", value, "is no number from 68 to 65535", "mtu=1500")
                 })?;
@@ -238,20 +244,15 @@ impl WireSpec {
             return bad(value.to_owned(), "has no address");
         }
         for (at, addr) in self.addrs.iter().enumerate() {
-            if addr.ip.is_unspecified() || addr.ip.is_multicast() {
-                return bad(addr.to_string(), "is no address of a host");
+            if let Some(why) = unfit(addr) {
+                return bad(addr.to_string(), why);
             }
             if self.addrs[..at].iter().any(|other| other.ip == addr.ip) {
                 return bad(addr.to_string(), "is given twice");
             }
         }
-        let first_of = |ip: IpAddr| {
-            self.addrs
-                .iter()
-                .find(|addr| addr.ip.is_ipv4() == ip.is_ipv4())
-        };
         for (at, peer) in self.peers.iter().enumerate() {
-            if first_of(peer.ip).is_none() {
+            if self.first_of(peer.ip).is_none() {
                 return bad(
                     peer.to_string(),
                     "is a peer of another family than the address",
@@ -260,6 +261,9 @@ impl WireSpec {
             if self.addrs.iter().any(|addr| addr.ip == peer.ip) {
                 return bad(peer.to_string(), "is the address of both ends");
             }
+            if let Some(why) = unfit(peer) {
+                return bad(peer.to_string(), why);
+            }
             if self.peers[..at]
                 .iter()
                 .any(|other| other.ip.is_ipv4() == peer.ip.is_ipv4())
@@ -267,10 +271,16 @@ impl WireSpec {
                 return bad(peer.to_string(), "is a second peer of one family");
             }
         }
+        let is_own = |ip: IpAddr| self.addrs.iter().any(|addr| addr.ip == ip);
+        let reached = |ip: IpAddr| {
+            self.addrs.iter().any(|addr| addr.covers(ip))
+                || self.peers.iter().any(|peer| peer.ip == ip)
+        };
         for (at, gateway) in self.gateways.iter().enumerate() {
-            let reached = self.addrs.iter().any(|addr| addr.covers(*gateway))
-                || self.peers.iter().any(|peer| peer.ip == *gateway);
-            if !reached {
+            if is_own(*gateway) {
+                return bad(gateway.to_string(), "is a gateway at the end's own address");
+            }
+            if !reached(*gateway) {
                 return bad(gateway.to_string(), "is a gateway outside the prefix");
             }
             if self.gateways[..at]
@@ -280,28 +290,38 @@ impl WireSpec {
                 return bad(gateway.to_string(), "is a second gateway of one family");
             }
         }
-        // RFC 8200, 5: a link that carries IPv6 has an MTU of at least 1280.
-        if self.mtu.is_some_and(|mtu| mtu < 1280) && self.addrs.iter().any(|addr| addr.ip.is_ipv6())
-        {
-            return bad(
-                format!("mtu={}", self.mtu.unwrap_or_default()),
-                "is under the 1280 that IPv6 needs",
-            );
-        }
-        Ok(())
-    }
-
-    /// This end, in a new or a running container. Where the far end's address is outside the prefix, it gets a host route.
-    fn near_end(&self, at: Place, name: LinkName) -> End {
-        let mut routes = Vec::new();
-        for peer in &self.peers {
-            if !self.addrs.iter().any(|addr| addr.covers(peer.ip)) {
-                routes.push(Route {
-                    to: IfAddr::host(peer.ip),
-                    via: None,
-                });
+        for (at, route) in self.routes.iter().enumerate() {
+            match route.via {
+                Some(via) if is_own(via) => {
+                    return bad(via.to_string(), "is a next hop at the end's own address");
+                }
+                Some(via) if !reached(via) => {
+                    return bad(via.to_string(), "is a next hop outside the prefix");
+                }
+                _ => {}
+            }
+            let default = |ip: &IpAddr| route.to == IfAddr::everything(ip.is_ipv4());
+            if self.gateways.iter().any(default)
+                || self.routes[..at].iter().any(|other| other.to == route.to)
+            {
+                return bad(route.to.to_string(), "is routed twice");
             }
         }
+        check_mtu(self.mtu, &self.addrs)
+    }
+
+    /// This end, in a new or a running container. An address of the far end's that is outside the prefixes gets a host route.
+    fn near_end(&self, at: Place, name: LinkName, far: &[IpAddr], mtu: Option<u32>) -> End {
+        let mut routes: Vec<Route> = far
+            .iter()
+            .filter(|ip| self.first_of(**ip).is_some())
+            .filter(|ip| !self.addrs.iter().any(|addr| addr.covers(**ip)))
+            .map(|ip| Route {
+                to: IfAddr::host(*ip),
+                via: None,
+            })
+            .collect();
+        routes.retain(|route| !self.routes.iter().any(|given| given.to == route.to));
         routes.extend(self.routes.iter().copied());
         for via in &self.gateways {
             routes.push(Route {
@@ -318,15 +338,21 @@ impl WireSpec {
             at,
             name,
             mac: self.mac,
-            mtu: self.mtu,
+            mtu,
             addrs: self.addrs.iter().map(on_link).collect(),
             routes,
             alias: None,
         }
     }
 
+    /// The first address of an address's family.
+    fn first_of(&self, ip: IpAddr) -> Option<&IfAddr> {
+        let mut addrs = self.addrs.iter();
+        addrs.find(|addr| addr.ip.is_ipv4() == ip.is_ipv4())
+    }
+
     /// The wire of this value, from node `node` to `far`. The far end's address, where none is given, is the next one of the
-    /// first prefix of each family that `is_free`; each address of the container's is a host route there, so that two
+    /// first prefix of each family that `is_free`; each address of the container's has a host route there, so that two
     /// containers of one prefix do not hide one another.
     ///
     /// # Errors
@@ -339,37 +365,40 @@ impl WireSpec {
         mut is_free: impl FnMut(IpAddr) -> Result<bool, E>,
     ) -> Result<Wire, E> {
         let mut addrs: Vec<EndAddr> = Vec::new();
+        let mut routes = Vec::new();
         for addr in &self.addrs {
             let same_family = |ip: IpAddr| ip.is_ipv4() == addr.ip.is_ipv4();
-            let given = self
-                .peers
-                .iter()
-                .map(|peer| peer.ip)
-                .find(|ip| same_family(*ip));
-            let before = addrs.iter().find(|other| same_family(other.addr.ip));
-            let (ip, automatic) = match (given, before) {
-                (Some(ip), _) => (ip, false),
-                (None, Some(before)) => (before.addr.ip, true),
-                (None, None) => (self.next_free(addr, &mut is_free)?, true),
+            if addrs.iter().any(|other| same_family(other.addr.ip)) {
+                // An address can have but one peer on a link: for IPv6, the kernel refuses it a second time.
+                routes.push(Route {
+                    to: IfAddr::host(addr.ip),
+                    via: None,
+                });
+                continue;
+            }
+            let given = self.peers.iter().find(|peer| same_family(peer.ip));
+            let ip = match given {
+                Some(peer) => peer.ip,
+                None => self.next_free(addr, &mut is_free)?,
             };
             addrs.push(EndAddr {
                 addr: IfAddr::host(ip),
                 peer: Some(addr.ip),
-                automatic,
+                automatic: given.is_none(),
             });
         }
+        let far_ips: Vec<IpAddr> = addrs.iter().map(|addr| addr.addr.ip).collect();
         let far = End {
             at: far.at,
             name: far.name,
             mac: None,
             mtu: self.mtu,
             addrs,
-            routes: Vec::new(),
+            routes,
             alias: far.alias,
         };
-        Ok(Wire {
-            ends: [far, self.near_end(Place::Node(node), own_name)],
-        })
+        let near = self.near_end(Place::Node(node), own_name, &far_ips, self.mtu);
+        Ok(Wire { ends: [far, near] })
     }
 
     fn next_free<E: From<BadWord>>(
@@ -402,28 +431,70 @@ pub struct FarEnd {
     pub alias: Option<String>,
 }
 
-/// The wire of a pair: both ends with their prefixes on it.
+/// The wire of a pair: both ends with their prefixes on it, and with the MTU that either asks for.
 ///
 /// # Errors
-/// [`BadWord`] when both have the same address.
+/// [`BadWord`] when both have the same address, none of one family, or another MTU.
 pub fn pair_wire(ends: [(&PairEnd, Place, LinkName); 2]) -> Result<Wire, BadWord> {
-    let [(a, _, _), (b, _, _)] = &ends;
-    if let Some(same) = a
-        .wire
-        .addrs
-        .iter()
-        .find(|addr| b.wire.addrs.iter().any(|other| other.ip == addr.ip))
-    {
-        return Err(BadWord::new(
-            "address",
-            same.to_string(),
-            "is given to both ends",
-            "ns1=172.16.0.1/16 ns2=172.16.0.2/16",
-        ));
+    const EXAMPLE: &str = "ns1=172.16.0.1/16 ns2=172.16.0.2/16";
+    let [a, b] = ends.each_ref().map(|(end, _, _)| &end.wire);
+    let bad = |what, word: String, why| Err(BadWord::new(what, word, why, EXAMPLE));
+    let at_both = |addr: &&IfAddr| b.addrs.iter().any(|other| other.ip == addr.ip);
+    if let Some(same) = a.addrs.iter().find(at_both) {
+        return bad("address", same.to_string(), "is given to both ends");
     }
+    if !a.addrs.iter().any(|addr| b.first_of(addr.ip).is_some()) {
+        let why = "is of a family that the other end has no address of";
+        return bad("address", b.addrs[0].to_string(), why);
+    }
+    if let (Some(ours), Some(theirs)) = (a.mtu, b.mtu)
+        && ours != theirs
+    {
+        let why = "is not the MTU of the other end, and a wire has one";
+        return Err(BadWord::new("mtu", theirs.to_string(), why, "mtu=1500"));
+    }
+    let mtu = a.mtu.or(b.mtu);
+    check_mtu(mtu, &a.addrs)?;
+    check_mtu(mtu, &b.addrs)?;
+    let ips = [b, a].map(|far| far.addrs.iter().map(|addr| addr.ip).collect::<Vec<_>>());
+    let mut ips = ips.into_iter();
     Ok(Wire {
-        ends: ends.map(|(end, at, name)| end.wire.near_end(at, name)),
+        ends: ends.map(|(end, at, name)| {
+            let far = ips.next().unwrap_or_default();
+            end.wire.near_end(at, name, &far, mtu)
+        }),
     })
+}
+
+/// RFC 8200, 5: a link that carries IPv6 has an MTU of at least 1280.
+fn check_mtu(mtu: Option<u32>, addrs: &[IfAddr]) -> Result<(), BadWord> {
+    match mtu {
+        Some(mtu) if mtu < 1280 && addrs.iter().any(|addr| addr.ip.is_ipv6()) => {
+            let why = "is under the 1280 that IPv6 needs";
+            Err(BadWord::new("mtu", mtu.to_string(), why, "mtu=1500"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why no interface on a wire can have this address, if so.
+fn unfit(addr: &IfAddr) -> Option<&'static str> {
+    let last = match (addr.ip, addr.network().ip) {
+        (IpAddr::V4(ip), IpAddr::V4(network)) => {
+            let hosts = u32::MAX.checked_shr(u32::from(addr.prefix)).unwrap_or(0);
+            u32::from(ip) == u32::from(network) | hosts
+        }
+        _ => false,
+    };
+    // The two addresses of a /31 and a /127 are both hosts' (RFC 3021, RFC 6164).
+    let has_edges = addr.prefix < addr.bits() - 1;
+    match addr.ip {
+        ip if ip.is_unspecified() || ip.is_multicast() => Some("is no address of a host"),
+        ip if ip.is_loopback() => Some("is a loopback address, which only lo has"),
+        _ if has_edges && last => Some("is the broadcast address of its prefix"),
+        ip if has_edges && ip == addr.network().ip => Some("is the address of its prefix itself"),
+        _ => None,
+    }
 }
 
 /// What the host's end of a container's n-th wire is called: after the container where that fits, else after a hash of it.
@@ -474,6 +545,7 @@ pub fn default_name(index: usize) -> LinkName {
 pub fn check_together(specs: &[NetSpec]) -> Result<(), BadWord> {
     let mut names = Vec::new();
     let mut addrs = Vec::new();
+    let mut routes = Vec::new();
     for (index, spec) in specs.iter().enumerate() {
         let NetSpec::Wire(wire) = spec else {
             if specs.len() > 1 {
@@ -496,7 +568,7 @@ pub fn check_together(specs: &[NetSpec]) -> Result<(), BadWord> {
             ));
         }
         names.push(name);
-        for addr in &wire.addrs {
+        for addr in wire.addrs.iter().chain(&wire.peers) {
             if addrs.contains(&addr.ip) {
                 return Err(BadWord::new(
                     "address",
@@ -506,6 +578,21 @@ pub fn check_together(specs: &[NetSpec]) -> Result<(), BadWord> {
                 ));
             }
             addrs.push(addr.ip);
+        }
+        let defaults = wire
+            .gateways
+            .iter()
+            .map(|ip| IfAddr::everything(ip.is_ipv4()));
+        for to in defaults.chain(wire.routes.iter().map(|route| route.to)) {
+            if routes.contains(&to) {
+                return Err(BadWord::new(
+                    "route",
+                    to.to_string(),
+                    "goes through two interfaces",
+                    "route=10.0.0.0/8",
+                ));
+            }
+            routes.push(to);
         }
     }
     Ok(())
@@ -615,7 +702,25 @@ mod tests {
             ("172.16.0.1/16,peer=fd00::1", "fd00::1/128"),
             ("172.16.0.1/16,name=sixteen-bytes-xx", "sixteen-bytes-xx"),
             ("172.16.0.1/16,172.16.0.1/24", "172.16.0.1/24"),
-            ("fd00::1/64,mtu=1000", "mtu=1000"),
+            ("fd00::1/64,mtu=1000", "1000"),
+            ("172.16.0.1/16,mtu=+1500", "+1500"),
+            ("172.16.0.0/16", "172.16.0.0/16"),
+            ("172.16.255.255/16", "172.16.255.255/16"),
+            ("fd00::/64", "fd00::/64"),
+            ("127.0.0.2/8", "127.0.0.2/8"),
+            ("172.16.0.1/16,peer=127.0.0.2", "127.0.0.2/32"),
+            ("172.16.0.1/16,gw=172.16.0.1", "172.16.0.1"),
+            ("172.16.0.1/16,route=10.0.0.0/8@172.16.0.1", "172.16.0.1"),
+            ("172.16.0.1/16,route=10.0.0.0/8@172.17.0.1", "172.17.0.1"),
+            (
+                "172.16.0.1/16,route=10.0.0.0/8,route=10.0.0.0/8",
+                "10.0.0.0/8",
+            ),
+            (
+                "172.16.0.1/16,gw=172.16.0.2,route=0.0.0.0/0@172.16.0.3",
+                "0.0.0.0/0",
+            ),
+            ("ns:blue,mtu=1500", "ns:blue,mtu=1500"),
             ("mtu=1500", "mtu=1500"),
             ("lan0", "lan0"),
             ("macvlan:eth0", "macvlan"),
@@ -648,6 +753,41 @@ mod tests {
     }
 
     #[test]
+    fn a_second_address_of_a_family_is_a_route_at_the_far_end() {
+        let wire = planned("172.16.0.1/16,172.16.0.2/16,fd00::1/64,fd01::1/64", &[]);
+        let [far, near] = &wire.ends;
+        let addrs: Vec<_> = far.addrs.iter().map(|a| a.addr.to_string()).collect();
+        assert_eq!(addrs, ["172.16.0.3/32", "fd00::2/128"]);
+        let routes: Vec<_> = far.routes.iter().map(|r| r.to.to_string()).collect();
+        assert_eq!(routes, ["172.16.0.2/32", "fd01::1/128"]);
+        assert_eq!(near.addrs.len(), 4);
+    }
+
+    #[test]
+    fn the_ends_of_a_pair_share_an_mtu_and_reach_each_other() {
+        let wire = |a: &str, b: &str| {
+            let [a, b] = [a, b].map(|end| end.parse::<PairEnd>().unwrap());
+            let at = |end, node| (end, Place::Node(node), default_name(0));
+            pair_wire([at(&a, 0), at(&b, 1)])
+        };
+        let made = wire("a=10.0.0.1/24,fd00::1/64,mtu=1400", "b=10.1.0.1/24").unwrap();
+        assert_eq!(made.ends.each_ref().map(|end| end.mtu), [Some(1400); 2]);
+        let routes = made.ends.each_ref().map(|end| end.routes.clone());
+        let to = |text: &str| Route {
+            to: text.parse().unwrap(),
+            via: None,
+        };
+        assert_eq!(routes, [vec![to("10.1.0.1/32")], vec![to("10.0.0.1/32")]]);
+        for (a, b, word) in [
+            ("a=10.0.0.1/24", "b=fd00::1/64", "fd00::1/64"),
+            ("a=10.0.0.1/24,mtu=1400", "b=10.0.0.2/24,mtu=1500", "1500"),
+            ("a=10.0.0.1/24,mtu=1000", "b=10.0.0.2/24,fd00::1/64", "1000"),
+        ] {
+            assert_eq!(wire(a, b).unwrap_err().word, word);
+        }
+    }
+
+    #[test]
     fn names_of_host_links_fit_and_differ() {
         let short: ContainerName = "ns1".parse().unwrap();
         assert_eq!(host_link_name(&short, 0, 0).as_str(), "veth-ns1");
@@ -664,9 +804,14 @@ mod tests {
     fn somebody_elses_namespace_takes_no_wires() {
         let specs = ["host", "172.16.0.1/16"].map(|value| value.parse().unwrap());
         assert!(check_together(&specs).is_err());
-        let specs =
-            ["172.16.0.1/16,name=eth1", "172.17.0.1/16"].map(|value| value.parse().unwrap());
-        assert!(check_together(&specs).is_err());
+        for values in [
+            ["172.16.0.1/16,name=eth1", "172.17.0.1/16"],
+            ["172.16.0.1/16,peer=172.16.0.2", "172.16.0.2/16"],
+            ["172.16.0.1/16,gw=172.16.0.2", "10.0.0.1/8,gw=10.0.0.2"],
+        ] {
+            let specs = values.map(|value| value.parse().unwrap());
+            assert!(check_together(&specs).is_err(), "{values:?}");
+        }
     }
 
     proptest! {
