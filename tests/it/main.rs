@@ -2,6 +2,7 @@
 
 mod clean;
 #[cfg(feature = "faults")]
+mod dry_run;
 mod faults;
 mod host;
 mod machine;
@@ -9,7 +10,12 @@ mod pair;
 mod run;
 
 fn main() -> std::process::ExitCode {
-    let cases = [clean::tests(), run::tests(), pair::tests()];
+    let cases = [
+        clean::tests(),
+        run::tests(),
+        pair::tests(),
+        dry_run::tests(),
+    ];
     #[cfg(feature = "faults")]
     let cases = [cases.concat(), faults::tests()];
     host::main(cases.concat())
