@@ -218,6 +218,7 @@ impl<'a> Raising<'a> {
     }
 
     fn claim(&mut self, node: &'a Node) -> Result<(), EngineError> {
+        undo::make_way(self.engine, &node.name)?;
         let mut undo = Vec::new();
         if let Some(plan) = &node.cgroup {
             let location = self.location(plan)?;
@@ -268,7 +269,6 @@ impl<'a> Raising<'a> {
             poststart: node.hooks.poststart.clone(),
             poststop: node.hooks.poststop.clone(),
         };
-        undo::make_way(self.engine, &state.id)?;
         self.engine.root.claim(&state)?;
         self.held.push(Held {
             node,

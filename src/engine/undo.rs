@@ -88,18 +88,23 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
     Ok(engine.root.forget(&state.id)?)
 }
 
-/// Clears away what a stopped `run -- CMD` or `pair` of this name left, so that the name is free. Anything else stays, and
-/// the claim will say so.
+/// Clears away what a stopped `run -- CMD` or `pair` of this name left, so that the name is free. Anything else stays.
 ///
 /// # Errors
-/// As [`undo`].
+/// [`StateError::Taken`] when somebody has the name; as [`undo`].
 pub fn make_way(engine: &Engine, name: &ContainerName) -> Result<(), EngineError> {
     match engine.root.load(name) {
         Ok(state) if is_remainder(engine, &state) => {
             kill(&state)?;
             undo(engine, &state)
         }
-        _ => Ok(()),
+        Ok(state) => Err(StateError::Taken {
+            name: name.clone(),
+            status: engine.root.status(&state),
+        }
+        .into()),
+        // None, or one that cannot be read, which the claim will not replace.
+        Err(_) => Ok(()),
     }
 }
 

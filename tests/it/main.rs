@@ -1,11 +1,12 @@
 //! The integration tests: the real program on the real kernel, each test on a disposable host of its own (`host.rs`).
 
 mod clean;
-#[cfg(feature = "faults")]
 mod dry_run;
+#[cfg(feature = "faults")]
 mod faults;
 mod host;
 mod machine;
+mod oci;
 mod pair;
 mod run;
 
@@ -14,6 +15,7 @@ fn main() -> std::process::ExitCode {
         clean::tests(),
         run::tests(),
         pair::tests(),
+        oci::tests(),
         dry_run::tests(),
     ];
     #[cfg(feature = "faults")]
