@@ -376,7 +376,7 @@ impl Location {
     /// Removes the cgroup, and what the workload made below it. What is not there counts as removed. A process in it is a
     /// failure.
     pub fn remove(&self) -> Result<(), Vec<Failed>> {
-        self.remove_within(Duration::from_millis(100), false)
+        self.remove_within(Duration::from_secs(2), false)
     }
 
     /// Removes the cgroup and kills what is still in it. Never for a cgroup whose [`check_vacant`](Self::check_vacant)

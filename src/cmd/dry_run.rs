@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::network::MakingWay;
 use super::{Format, print_json};
 use crate::engine::hold::Engine;
 use crate::engine::state::Undo;
@@ -61,6 +62,15 @@ impl DryRun {
     /// Whether one was asked for.
     pub fn is_asked(&self) -> bool {
         self.dry_run
+    }
+
+    /// Whether what is in the way of a wire may be moved.
+    pub fn making_way(&self) -> MakingWay {
+        if self.dry_run {
+            MakingWay::Planned
+        } else {
+            MakingWay::Done
+        }
     }
 
     /// Prints the plan.

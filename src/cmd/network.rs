@@ -48,6 +48,15 @@ pub enum NetworkError {
     NoNamespace(String),
 }
 
+/// Whether what is in the way of a wire, and may be moved, is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MakingWay {
+    /// It is: the ends of dead containers, and addresses that tincan chose.
+    Done,
+    /// It is only planned around, as a dry run does.
+    Planned,
+}
+
 /// Puts a node's network as the values of `--net` say: its namespace, and its wires.
 ///
 /// # Errors
@@ -57,6 +66,7 @@ pub fn attach(
     node: &mut Node,
     index: usize,
     specs: &[NetSpec],
+    making_way: MakingWay,
 ) -> Result<Vec<Wire>, NetworkError> {
     check_together(specs)?;
     let mut wires = Vec::new();
@@ -80,8 +90,25 @@ pub fn attach(
             NetSpec::Wire(spec) => {
                 let name = spec.name.clone().unwrap_or_else(|| default_name(number));
                 wires.push(match &spec.to {
-                    None => wire_to_host(engine, &node.name, index, number, name, spec)?,
-                    Some(to) => wire_to_container(engine, &node.name, index, name, spec, to)?,
+                    None => {
+                        let netlink =
+                            Netlink::open().map_err(|e| asking("its links", Refused::from(e)))?;
+                        let here = Here {
+                            engine,
+                            netlink,
+                            making_way,
+                        };
+                        wire_to_host(&here, &node.name, index, number, name, spec)?
+                    }
+                    Some(to) => {
+                        let (_netns, netlink) = enter_running(&engine.root, to)?;
+                        let here = Here {
+                            engine,
+                            netlink,
+                            making_way,
+                        };
+                        wire_to_container(&here, &node.name, index, name, spec, to)?
+                    }
                 });
             }
         }
@@ -114,15 +141,13 @@ fn share(node: &mut Node, path: Option<std::path::PathBuf>) {
 }
 
 fn wire_to_host(
-    engine: &Engine,
+    here: &Here<'_>,
     container: &ContainerName,
     index: usize,
     number: usize,
     name: LinkName,
     spec: &WireSpec,
 ) -> Result<Wire, NetworkError> {
-    let netlink = Netlink::open().map_err(|e| asking("its links", Refused::from(e)))?;
-    let here = Here { engine, netlink };
     for ip in given(spec) {
         if let Some(owner) = here.owner(ip)? {
             if here.gives_way(ip, &owner)? {
@@ -134,21 +159,19 @@ fn wire_to_host(
     let far = FarEnd {
         at: Place::Host,
         name: here.free_name(container, number)?,
-        alias: Some(host_link_alias(container, &name, engine.root.path())),
+        alias: Some(host_link_alias(container, &name, here.engine.root.path())),
     };
     spec.wire(index, name, far, |ip| Ok(here.owner(ip)?.is_none()))
 }
 
 fn wire_to_container(
-    engine: &Engine,
+    here: &Here<'_>,
     container: &ContainerName,
     index: usize,
     name: LinkName,
     spec: &WireSpec,
     to: &ContainerName,
 ) -> Result<Wire, NetworkError> {
-    let (_netns, netlink) = enter_running(&engine.root, to)?;
-    let here = Here { engine, netlink };
     for peer in &spec.peers {
         if let Some(owner @ Owner::Local(_)) = here.owner(peer.ip)? {
             return Err(in_use(peer.ip, &format!("in {to}"), &owner));
@@ -162,7 +185,7 @@ fn wire_to_container(
     let far = FarEnd {
         at: Place::Running(to.clone()),
         name: free_interface(&here.netlink)?,
-        alias: Some(host_link_alias(container, &name, engine.root.path())),
+        alias: Some(host_link_alias(container, &name, here.engine.root.path())),
     };
     spec.wire(index, name, far, |ip| Ok(here.owner(ip)?.is_none()))
 }
@@ -254,6 +277,7 @@ fn in_use(ip: IpAddr, place: &str, owner: &Owner) -> NetworkError {
 struct Here<'a> {
     engine: &'a Engine,
     netlink: Netlink,
+    making_way: MakingWay,
 }
 
 impl Here<'_> {
@@ -267,7 +291,10 @@ impl Here<'_> {
                 other => other.map_err(|cause| asking(ip, cause))?,
             };
             match owner {
-                Some(owner) if self.is_dead(owner.link()) => self.clear(owner.link())?,
+                Some(owner) if self.is_dead(owner.link()) => match self.making_way {
+                    MakingWay::Done => self.clear(owner.link())?,
+                    MakingWay::Planned => return Ok(None),
+                },
                 other => return Ok(other),
             }
         }
@@ -302,7 +329,10 @@ impl Here<'_> {
             let name = host_link_name(container, number, attempt);
             match link(&self.netlink, &name)? {
                 None => return Ok(name),
-                Some(link) if self.is_dead(&link) => self.clear(&link)?,
+                Some(link) if self.is_dead(&link) => match self.making_way {
+                    MakingWay::Done => self.clear(&link)?,
+                    MakingWay::Planned => return Ok(name),
+                },
                 Some(_) => attempt += 1,
             }
         }
@@ -334,6 +364,9 @@ impl Here<'_> {
             };
             if !far.automatic.contains(&text) {
                 continue;
+            }
+            if self.making_way == MakingWay::Planned {
+                return Ok(true);
             }
             for peer in near
                 .addresses

@@ -84,7 +84,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     if let Some(name) = args.netns_name {
         node.netns_name = Some(if name.is_empty() { node.name.to_string() } else { name });
     }
-    let wires = network::attach(engine, &mut node, 0, &args.net)?;
+    let wires = network::attach(engine, &mut node, 0, &args.net, args.dry_run.making_way())?;
     let topology = Topology {
         nodes: vec![node],
         wires,

@@ -34,7 +34,7 @@ pub struct State {
     pub creator: ProcessId,
     /// Whether it dies with the process that made it.
     pub bound: bool,
-    /// Whether a bundle's container was made to the end; until then it is a remainder once its maker is gone.
+    /// Whether a container that outlives its maker was made to the end; until then it is a remainder once that is gone.
     pub complete: bool,
     /// Which command made it.
     pub origin: Origin,

@@ -110,10 +110,14 @@ pub fn make_way(engine: &Engine, name: &ContainerName) -> Result<(), EngineError
 
 /// Whether a container is what a killed or finished run left: nobody waits for it, and nobody will delete it.
 fn is_remainder(engine: &Engine, state: &State) -> bool {
-    // One that is bound to its maker is dying already, when that is gone.
-    (state.bound || engine.root.status(state) == Status::Stopped)
-        && !state.creator.is_alive()
-        && (state.origin == Origin::Command || !state.complete)
+    if state.creator.is_alive() {
+        return false;
+    }
+    // One that is bound to its maker is dying already, when that is gone; and nobody was ever told of one that was not made
+    // to the end.
+    state.bound
+        || !state.complete
+        || (state.origin == Origin::Command && engine.root.status(state) == Status::Stopped)
 }
 
 /// Ends a container's first process, and with it all of its pid namespace, and waits until it is gone.

@@ -441,7 +441,7 @@ pub enum HostStep {
         /// Which node.
         node: usize,
     },
-    /// Record that a bundle's container is whole: from here on only `delete` takes it away.
+    /// Record that a container that outlives tincan is whole: until then it is a remainder when its maker is gone.
     Complete {
         /// Which node.
         node: usize,
@@ -506,7 +506,7 @@ impl Topology {
             } else {
                 HostStep::AwaitExec { node }
             });
-            if n.identity.origin == Origin::Bundle {
+            if !n.die_with_parent {
                 steps.push(HostStep::Complete { node });
             }
         }
