@@ -20,6 +20,7 @@ use crate::plan::cgroup::PARENT;
 use crate::plan::facts::{CgroupLayout, Hierarchy};
 use crate::plan::topology::{Absent, Cgroup, CgroupSetting, Hierarchies};
 use crate::sys;
+use crate::sys::errno_of;
 
 /// Something that could not be done to a cgroup: what, to which file or directory, for which property, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,10 +112,6 @@ impl fmt::Display for Failed {
 }
 
 impl std::error::Error for Failed {}
-
-fn errno(error: &io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
-}
 
 /// How this host's cgroups are laid out.
 pub fn layout() -> io::Result<CgroupLayout> {
@@ -281,14 +278,14 @@ impl Location {
         for (_, dir) in &self.v1 {
             let file = dir.join("tasks");
             let opened = OpenOptions::new().write(true).open(&file);
-            tasks.push(opened.map_err(|e| Failed::new(What::Open, &file, errno(&e)))?);
+            tasks.push(opened.map_err(|e| Failed::new(What::Open, &file, errno_of(&e)))?);
         }
         let v2 = match &self.v2 {
             Some(dir) => {
                 let opened = File::open(dir);
                 Some(
                     opened
-                        .map_err(|e| Failed::new(What::Open, dir, errno(&e)))?
+                        .map_err(|e| Failed::new(What::Open, dir, errno_of(&e)))?
                         .into(),
                 )
             }
@@ -453,7 +450,7 @@ impl Entrances {
     /// against 0.25 for ten hierarchies.
     pub fn enter(&self) -> Result<(), Errno> {
         for mut file in &self.tasks {
-            file.write_all(b"0").map_err(|e| errno(&e))?;
+            file.write_all(b"0").map_err(|e| errno_of(&e))?;
         }
         Ok(())
     }
@@ -531,12 +528,12 @@ fn make(dir: &Path) -> Result<(), Failed> {
             // The parent is missing, or has just gone with another container: once more.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let Some(parent) = dir.parent() else {
-                    return Err(Failed::new(What::Make, dir, errno(&e)));
+                    return Err(Failed::new(What::Make, dir, errno_of(&e)));
                 };
                 fs::create_dir_all(parent)
-                    .map_err(|e| Failed::new(What::Make, parent, errno(&e)))?;
+                    .map_err(|e| Failed::new(What::Make, parent, errno_of(&e)))?;
             }
-            Err(e) => return Err(Failed::new(What::Make, dir, errno(&e))),
+            Err(e) => return Err(Failed::new(What::Make, dir, errno_of(&e))),
         }
     }
 }
@@ -570,19 +567,19 @@ fn write_settings(location: &Location, settings: &[CgroupSetting]) -> Result<(),
             Some((_, file)) => file,
             None => match (OpenOptions::new().write(true).open(&path), &setting.absent) {
                 (Ok(file), _) => file,
-                (Err(e), Absent::Leave) if errno(&e) == Errno::NOENT => continue,
-                (Err(e), Absent::Instead { file, value }) if errno(&e) == Errno::NOENT => {
+                (Err(e), Absent::Leave) if errno_of(&e) == Errno::NOENT => continue,
+                (Err(e), Absent::Instead { file, value }) if errno_of(&e) == Errno::NOENT => {
                     write(&dir.join(file), value).map_err(|other| Failed {
                         property: Some(setting.property.clone()),
                         ..other
                     })?;
                     continue;
                 }
-                (Err(e), _) => return Err(failed(&path, errno(&e))),
+                (Err(e), _) => return Err(failed(&path, errno_of(&e))),
             },
         };
         file.write_all(setting.value.as_bytes())
-            .map_err(|e| failed(&path, errno(&e)))?;
+            .map_err(|e| failed(&path, errno_of(&e)))?;
         last = Some((path, file));
     }
     Ok(())
@@ -595,11 +592,11 @@ fn write(file: &Path, text: &str) -> Result<(), Failed> {
         .write(true)
         .open(file)
         .and_then(|mut opened| opened.write_all(text.as_bytes()));
-    written.map_err(|e| Failed::new(What::Write(text.to_owned()), file, errno(&e)))
+    written.map_err(|e| Failed::new(What::Write(text.to_owned()), file, errno_of(&e)))
 }
 
 fn read(file: &Path) -> Result<String, Failed> {
-    fs::read_to_string(file).map_err(|e| Failed::new(What::Read, file, errno(&e)))
+    fs::read_to_string(file).map_err(|e| Failed::new(What::Read, file, errno_of(&e)))
 }
 
 /// Adds the processes in a cgroup and below it. What vanishes meanwhile, or has threads alone (cgroup-v2.rst, Threads:
@@ -629,7 +626,7 @@ fn collect_pids(dir: &Path, pids: &mut Vec<i32>) -> Result<(), Failed> {
 }
 
 fn children(dir: &Path) -> Result<Vec<PathBuf>, Failed> {
-    let failed = |e: io::Error| Failed::new(What::Read, dir, errno(&e));
+    let failed = |e: io::Error| Failed::new(What::Read, dir, errno_of(&e));
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -640,7 +637,7 @@ fn children(dir: &Path) -> Result<Vec<PathBuf>, Failed> {
         match entry {
             Ok(entry) if entry.file_type().is_ok_and(|t| t.is_dir()) => children.push(entry.path()),
             Ok(_) => {}
-            Err(e) if errno(&e) == Errno::NODEV || errno(&e) == Errno::NOENT => break,
+            Err(e) if errno_of(&e) == Errno::NODEV || errno_of(&e) == Errno::NOENT => break,
             Err(e) => return Err(failed(e)),
         }
     }
@@ -650,7 +647,7 @@ fn children(dir: &Path) -> Result<Vec<PathBuf>, Failed> {
 fn remove_dir(dir: &Path) -> Result<(), Failed> {
     match fs::remove_dir(dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(Failed::new(What::Remove, dir, errno(&e)))
+            Err(Failed::new(What::Remove, dir, errno_of(&e)))
         }
         _ => Ok(()),
     }

@@ -223,8 +223,7 @@ pub fn over_host(
         },
     );
     if tail.detach && command.is_some() {
-        let end = node.steps.len() - 2;
-        node.steps.insert(end, Step::DetachStreams);
+        detach_streams(&mut node);
     }
     Ok(node)
 }
@@ -280,10 +279,15 @@ pub fn over_rootfs(
         },
     )?;
     if tail.detach && command.is_some() {
-        let end = node.steps.len() - 2;
-        node.steps.insert(end, Step::DetachStreams);
+        detach_streams(&mut node);
     }
     Ok(node)
+}
+
+/// Lets a node's command go without the caller's streams: before its last two steps, the closing and the exec.
+fn detach_streams(node: &mut Node) {
+    let end = node.steps.len() - 2;
+    node.steps.insert(end, Step::DetachStreams);
 }
 
 /// The caller's environment. What is no UTF-8 stays out, since a plan is text.

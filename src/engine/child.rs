@@ -17,7 +17,7 @@ use crate::cgroup::Entrances;
 use crate::plan::step::{Capabilities, Command, Gate, HookKind, Step, User};
 use crate::plan::topology::Node;
 use crate::sys::channel::{self, Report};
-use crate::sys::{credentials, process};
+use crate::sys::{credentials, errno_of, process};
 
 /// What the child takes with it into its life.
 pub struct Child<'a> {
@@ -92,7 +92,7 @@ impl Child<'_> {
                 }
             }
             Step::Join(kind, path) => {
-                let file = std::fs::File::open(path).map_err(errno_of)?;
+                let file = std::fs::File::open(path).map_err(|e| errno_of(&e))?;
                 process::join(&file, kind.clone_flag())?;
             }
             Step::Unshare(kind) => process::unshare(kind.clone_flag())?,
@@ -146,7 +146,7 @@ impl Child<'_> {
             Step::NoNewPrivileges => credentials::set_no_new_privs()?,
             Step::Chdir(dir) => match rustix::process::chdir(dir) {
                 Err(Errno::NOENT) => {
-                    std::fs::create_dir_all(dir).map_err(errno_of)?;
+                    std::fs::create_dir_all(dir).map_err(|e| errno_of(&e))?;
                     rustix::process::chdir(dir)?;
                 }
                 other => other?,
@@ -246,10 +246,6 @@ impl Child<'_> {
             }
         }
     }
-}
-
-fn errno_of(error: std::io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 /// Replaces those of the standard streams that somebody else would wait on by `/dev/null`.

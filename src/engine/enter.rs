@@ -7,11 +7,12 @@ use rustix::io::Errno;
 
 use super::child::Child;
 use super::error::EngineError;
-use super::hold::{Birth, Engine, HeldProcess, Up, clone_joined, connect, oci_state};
+use super::hold::{Birth, Engine, HeldProcess, Up, clone_joined, oci_state};
 use super::hook;
 use super::state::{State, Status, remove_file};
 use crate::plan::topology::{NamespaceKind, Node};
 use crate::sys::channel;
+use crate::sys::errno_of;
 use crate::sys::process;
 
 impl Engine {
@@ -27,7 +28,7 @@ impl Engine {
         };
         let failed = |errno| EngineError::of_deed(&state.id, "start", errno);
         let socket = self.root.start_socket(&state.id);
-        let connection = match connect(&socket) {
+        let connection = match channel::connect(&socket) {
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(wrong()),
             other => other.map_err(failed)?,
         };
@@ -144,8 +145,7 @@ impl Engine {
 /// is refused (setns(2)), so only what differs is joined.
 fn foreign_namespaces(pid: i32) -> Result<i32, Errno> {
     let identity = |whose: &str, kind: NamespaceKind| {
-        fs::read_link(format!("/proc/{whose}/ns/{}", kind.proc_name()))
-            .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+        fs::read_link(format!("/proc/{whose}/ns/{}", kind.proc_name())).map_err(|e| errno_of(&e))
     };
     let theirs = pid.to_string();
     let mut flags = 0;

@@ -25,6 +25,7 @@ use crate::plan::topology::{
     Cgroup, HostStep, IdMap, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
 };
 use crate::sys::channel;
+use crate::sys::errno_of;
 use crate::sys::process::{self, Cloned, ProcessId};
 
 /// The engine, over one state root.
@@ -321,7 +322,7 @@ impl<'a> Raising<'a> {
         if node.has_gate(Gate::Start) {
             let socket = self.engine.root.start_socket(&node.name);
             self.held[index].start =
-                Some(listen(&socket).map_err(failed("make the start socket"))?);
+                Some(channel::listen(&socket).map_err(failed("make the start socket"))?);
         }
         let held = &self.held[index];
         let group = held.group.as_ref();
@@ -717,65 +718,6 @@ pub fn oci_state(state: &State, status: Status, pid: i32) -> OciState {
     }
 }
 
-/// Listens on a socket file that only the file's owner may connect to.
-fn listen(path: &Path) -> Result<OwnedFd, Errno> {
-    use rustix::net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
-    };
-    let socket = socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    let address = StartAddress::of(path)?;
-    bind(&socket, &SocketAddrUnix::new(&address.path)?)?;
-    listen(&socket, 1)?;
-    Ok(socket)
-}
-
-/// Connects to the socket on which a created container waits.
-///
-/// # Errors
-/// `CONNREFUSED` when nobody listens any more, `NOENT` when there is no such socket.
-pub fn connect(path: &Path) -> Result<OwnedFd, Errno> {
-    use rustix::net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
-    };
-    let socket = socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    let address = StartAddress::of(path)?;
-    connect(&socket, &SocketAddrUnix::new(&address.path)?)?;
-    Ok(socket)
-}
-
-/// A socket's path by way of its directory's descriptor: the path of a socket has at most 107 bytes (unix(7)), that of a
-/// state root may have more.
-struct StartAddress {
-    path: std::path::PathBuf,
-    _directory: fs::File,
-}
-
-impl StartAddress {
-    fn of(path: &Path) -> Result<Self, Errno> {
-        use std::os::fd::AsRawFd;
-        let (Some(directory), Some(file)) = (path.parent(), path.file_name()) else {
-            return Err(Errno::INVAL);
-        };
-        let directory = fs::File::open(directory).map_err(|e| errno_of(&e))?;
-        Ok(StartAddress {
-            path: Path::new("/proc/self/fd")
-                .join(directory.as_raw_fd().to_string())
-                .join(file),
-            _directory: directory,
-        })
-    }
-}
-
 /// A descriptor of a process's network namespace, and a socket in it, for a container that runs.
 ///
 /// # Errors
@@ -819,8 +761,4 @@ fn link_failed<'n>(
 fn map_lines(maps: &[IdMap]) -> String {
     let line = |map: &IdMap| format!("{} {} {}\n", map.inside, map.outside, map.size);
     maps.iter().map(line).collect()
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

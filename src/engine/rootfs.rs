@@ -698,7 +698,7 @@ fn copy_entry(
             let to = path::make_file(to, name, 0o600)?;
             io::copy(&mut File::from(from), &mut File::from(to))
                 .map(|_| ())
-                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+                .map_err(|error| crate::sys::errno_of(&error))
         }
         FileType::Symlink => path::make_link(to, name, &path::read_link(from, name)?),
         other => path::make_node(to, name, other, looks.st_mode & 0o7777, looks.st_rdev),

@@ -16,6 +16,7 @@ use super::state::{State, StateError, Status, Undo};
 use crate::net::wire;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::topology::Origin;
+use crate::sys::errno_of;
 use crate::sys::process::{self, ProcessId};
 
 /// Where `ip netns` looks for names (ip-netns(8)).
@@ -34,8 +35,7 @@ pub fn name_netns(name: &str, pid: i32) -> Result<(), Errno> {
     let link = Path::new(NETNS_DIR).join(name);
     match rustix::fs::symlink(&target, &link) {
         Err(Errno::NOENT) => {
-            fs::create_dir_all(NETNS_DIR)
-                .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+            fs::create_dir_all(NETNS_DIR).map_err(|e| errno_of(&e))?;
             rustix::fs::symlink(&target, &link)
         }
         other => other,

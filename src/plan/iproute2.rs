@@ -255,31 +255,15 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::plan::name::LinkName;
-    use crate::plan::topology::{Identity, Origin, RuntimeHooks};
 
     /// A container that has nothing but a new network namespace.
     pub(crate) fn node(name: &str) -> Node {
         Node {
-            name: name.parse().unwrap(),
-            identity: Identity {
-                origin: Origin::Command,
-                bundle: "/".into(),
-                rootfs: "/".into(),
-                annotations: BTreeMap::new(),
-            },
             namespaces: [(NamespaceKind::Network, NamespaceSource::New)].into(),
-            id_maps: None,
-            time_offsets: Vec::new(),
-            cgroup: None,
-            steps: Vec::new(),
-            hooks: RuntimeHooks::default(),
-            netns_name: None,
             loopback: true,
-            die_with_parent: false,
+            ..Node::beside(&name.parse().unwrap())
         }
     }
 

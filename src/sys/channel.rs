@@ -1,15 +1,19 @@
 //! The one line between the engine and a container's first process: a SEQPACKET pair, whose end of file means that the
 //! other side is dead or has become the workload.
 
+use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
+
+use super::errno_of;
 
 /// What the child says: at which step it is, and how it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,51 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
         SocketFlags::CLOEXEC,
         None,
     )
+}
+
+/// Listens on a new socket file, whose directory says who may connect.
+///
+/// # Errors
+/// As bind(2).
+pub fn listen(path: &Path) -> Result<OwnedFd, Errno> {
+    let socket = socket()?;
+    let (address, _directory) = address(path)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, 1)?;
+    Ok(socket)
+}
+
+/// Connects to such a socket.
+///
+/// # Errors
+/// `CONNREFUSED` when nobody listens any more, `NOENT` when there is no such file.
+pub fn connect(path: &Path) -> Result<OwnedFd, Errno> {
+    let socket = socket()?;
+    let (address, _directory) = address(path)?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(socket)
+}
+
+fn socket() -> Result<OwnedFd, Errno> {
+    rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+}
+
+/// A socket file's address by way of its directory's descriptor, which must stay open while it is used: the path of a socket
+/// has at most 107 bytes (unix(7)), that of a state root may have more.
+fn address(path: &Path) -> Result<(SocketAddrUnix, File), Errno> {
+    let (Some(directory), Some(file)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::INVAL);
+    };
+    let directory = File::open(directory).map_err(|e| errno_of(&e))?;
+    let by_descriptor = Path::new("/proc/self/fd")
+        .join(directory.as_raw_fd().to_string())
+        .join(file);
+    Ok((SocketAddrUnix::new(&by_descriptor)?, directory))
 }
 
 /// Sends a report, with a descriptor or without.

@@ -10,6 +10,11 @@ pub mod process;
 pub mod pty;
 pub mod signal;
 
+/// The errno of an error of the standard library; `IO` where it carries none.
+pub fn errno_of(error: &std::io::Error) -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(error).unwrap_or(rustix::io::Errno::IO)
+}
+
 /// The errno of the call that has just failed.
 fn last_errno() -> rustix::io::Errno {
     rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())

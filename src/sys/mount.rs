@@ -128,7 +128,7 @@ pub fn set_attributes(mount: BorrowedFd<'_>, change: Change) -> Result<(), Errno
     };
     match done {
         0 => Ok(()),
-        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
+        _ => Err(super::last_errno()),
     }
 }
 

@@ -8,7 +8,7 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::last_errno;
+use super::{errno_of, last_errno};
 
 /// clone3's CLONE_INTO_CGROUP (linux/sched.h); libc's constant is an `int`, into which it does not fit.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -204,8 +204,7 @@ impl Ended {
 /// `SRCH` when it is dead and reaped, or in no pid namespace that is seen from here.
 pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let text =
-        std::fs::read_to_string(path).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    let text = std::fs::read_to_string(path).map_err(|e| errno_of(&e))?;
     text.lines()
         .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
         .filter(|pid| *pid > 0)
