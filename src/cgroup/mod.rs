@@ -272,6 +272,31 @@ impl Location {
         self.directories().try_for_each(check_vacant)
     }
 
+    /// Goes down to a cgroup below, in the hierarchy of one controller (`unified` is v2) or in all. `false` when the path
+    /// leads up, or no hierarchy of ours has the controller.
+    pub fn descend(&mut self, controller: Option<&str>, below: &Path) -> bool {
+        let below = below.strip_prefix("/").unwrap_or(below);
+        let mut parts = below.components();
+        if !parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            return false;
+        }
+        let is_asked = |controllers: &str| {
+            controller.is_none_or(|asked| controllers.split(',').any(|one| one == asked))
+        };
+        let mut found = false;
+        for (controllers, dir) in &mut self.v1 {
+            if is_asked(controllers) {
+                dir.push(below);
+                found = true;
+            }
+        }
+        if let Some(dir) = self.v2.as_mut().filter(|_| is_asked("unified")) {
+            dir.push(below);
+            found = true;
+        }
+        found
+    }
+
     /// What a process needs to enter the cgroup, which exists.
     pub fn open_existing(&self) -> Result<Entrances, Failed> {
         let mut tasks = Vec::with_capacity(self.v1.len());

@@ -1,11 +1,12 @@
 //! What `create` and `run` have in common: an OCI bundle, and what its callers want to be told.
 
 use std::io::Write as _;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use super::Usage;
 use crate::engine::hold::{Engine, Up};
+use crate::engine::supervise::callers_size;
 use crate::plan::name::ContainerName;
 use crate::plan::oci::{self, Request};
 use crate::plan::topology::{Hierarchies, Node, Origin};
@@ -17,9 +18,8 @@ pub struct BundleArgs {
     /// The bundle's directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
-    /// A socket to which the master of the container's terminal is sent
-    #[arg(long, value_name = "SOCKET")]
-    pub console_socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub sockets: Sockets,
     /// A file into which the first process's id is written
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
@@ -32,9 +32,64 @@ pub struct BundleArgs {
     /// How many descriptors after the standard three the process gets
     #[arg(long, value_name = "N", default_value = "0")]
     pub preserve_fds: u32,
-    /// Leave the state when the container has ended
-    #[arg(long)]
-    pub keep: bool,
+    /// Changes nothing: there is no subreaper
+    #[arg(long, hide = true)]
+    no_subreaper: bool,
+}
+
+/// Where callers want descriptors sent to.
+#[derive(Debug, clap::Args)]
+pub struct Sockets {
+    /// A socket to which the master of the terminal is sent
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// A socket to which a pidfd of the process is sent
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
+}
+
+impl Sockets {
+    /// Refuses a terminal that nobody would get, and a socket that would get nothing, as runc does.
+    ///
+    /// # Errors
+    /// For either of them.
+    pub fn check(&self, terminal: bool, detach: bool) -> Result<(), Usage> {
+        match &self.console_socket {
+            None if terminal && detach => Err(Usage::new(
+                "a terminal is asked for, and with no --console-socket nobody is there to get it",
+                "give --console-socket, leave --detach out, or ask for no terminal (process.terminal)",
+            )),
+            Some(_) if !terminal => Err(Usage::new(
+                "--console-socket is given, and no terminal is asked for",
+                "set process.terminal to true, or give --tty",
+            )),
+            Some(_) if !detach => Err(Usage::new(
+                "--console-socket is given, and the terminal is the caller's own without --detach",
+                "give --detach, or leave --console-socket out",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends what is wanted; `kind` is how runc names to the other side what the pidfd is of.
+    ///
+    /// # Errors
+    /// When a socket does not take it.
+    pub fn hand_out(&self, up: &Up, kind: &str) -> anyhow::Result<()> {
+        if let (Some(path), Some(master)) = (&self.console_socket, &up.console) {
+            send(path, "--console-socket", b"/dev/ptmx", master.as_fd())?;
+        }
+        if let Some(path) = &self.pidfd_socket {
+            send(path, "--pidfd-socket", kind.as_bytes(), up.pidfd.as_fd())?;
+        }
+        Ok(())
+    }
+}
+
+fn send(path: &Path, option: &str, text: &[u8], fd: BorrowedFd<'_>) -> anyhow::Result<()> {
+    let named = |cause: std::io::Error| anyhow::anyhow!("{option} {}: {cause}", path.display());
+    let socket = std::os::unix::net::UnixStream::connect(path).map_err(named)?;
+    channel::send_with(&socket, text, Some(fd)).map_err(|errno| named(errno.into()))
 }
 
 /// Plans the container of a bundle.
@@ -46,7 +101,6 @@ pub fn plan(
     id: &ContainerName,
     args: &BundleArgs,
     gate_start: bool,
-    detach: bool,
 ) -> anyhow::Result<Node> {
     let dir = directory(&args.bundle, "bundle", "--bundle DIR with a config.json")?;
     let config = dir.join("config.json");
@@ -60,29 +114,8 @@ pub fn plan(
     for warning in &bundle.warnings {
         eprintln!("tincan: {id}: {warning}");
     }
-    let terminal = bundle
-        .spec
-        .process()
-        .as_ref()
-        .and_then(|p| p.terminal())
-        .unwrap_or(false);
-    match (terminal, &args.console_socket) {
-        (true, None) if gate_start || detach => {
-            return Err(Usage::new(
-                "the bundle asks for a terminal (process.terminal), and nobody is there to get it",
-                "give --console-socket, or set process.terminal to false",
-            )
-            .into());
-        }
-        (false, Some(_)) => {
-            return Err(Usage::new(
-                "--console-socket is given, and the bundle asks for no terminal",
-                "set process.terminal to true",
-            )
-            .into());
-        }
-        _ => {}
-    }
+    let listened = listened();
+    check_preserved(args.preserve_fds, listened)?;
     Ok(oci::node(
         id,
         &bundle,
@@ -94,10 +127,11 @@ pub fn plan(
             gate_start,
             // Also without a wire: `lo` is up before the workload is there.
             wired: true,
-            console_size: None,
+            console_size: callers_size(),
             no_pivot: args.no_pivot,
             no_new_keyring: args.no_new_keyring,
             preserve_fds: args.preserve_fds,
+            listen_fds: listened,
             overlay: false,
             die_with_parent: false,
             hold: false,
@@ -123,39 +157,53 @@ pub fn directory(path: &Path, what: &str, right: &'static str) -> Result<PathBuf
     }
 }
 
-/// Writes the pid file and sends the terminal where they are wanted.
+/// Writes the pid file and sends descriptors where they are wanted.
 ///
 /// # Errors
 /// When a file or socket does not take it.
 pub fn hand_out(up: &Up, args: &BundleArgs) -> anyhow::Result<()> {
-    if let Some(path) = &args.pid_file {
-        write_pid(path, up.pid)?;
-    }
-    match &args.console_socket {
-        Some(path) => hand_out_terminal(up, path),
-        None => Ok(()),
+    write_pid_file(args.pid_file.as_deref(), up.pid)?;
+    args.sockets.hand_out(up, "standard")
+}
+
+/// How many descriptors the caller passes on by the protocol of socket activation (sd_listen_fds(3)).
+fn listened() -> u32 {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(count)) if pid == std::process::id() => count,
+        _ => 0,
     }
 }
 
-/// Sends the master of a container's terminal, if it has one, over a socket.
+/// Refuses to keep descriptors that the caller has not opened, as runc does. `listened` of those that are passed on are
+/// sockets, before them.
 ///
 /// # Errors
-/// When the socket does not take it.
-pub fn hand_out_terminal(up: &Up, path: &Path) -> anyhow::Result<()> {
-    let Some(master) = &up.console else {
-        return Ok(());
-    };
-    let socket = std::os::unix::net::UnixStream::connect(path)
-        .map_err(|cause| anyhow::anyhow!("--console-socket {}: {cause}", path.display()))?;
-    channel::send_with(&socket, b"/dev/ptmx", Some(master.as_fd()))
-        .map_err(|errno| anyhow::anyhow!("--console-socket {}: {errno}", path.display()))
+/// For the first that is not open.
+pub fn check_preserved(preserve: u32, listened: u32) -> Result<(), Usage> {
+    for number in (3 + listened..).take(preserve as usize) {
+        // A link of that name is there as long as the descriptor is (proc_pid_fd(5)).
+        if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() {
+            return Err(Usage::new(
+                format!("--preserve-fds {preserve}: descriptor {number} is not open"),
+                format!(
+                    "the descriptors from {} on are the ones to pass",
+                    3 + listened
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
-/// Writes a process id into a file that appears whole.
+/// Writes a process id into a file that appears whole, if one is asked for.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_pid(path: &Path, pid: i32) -> anyhow::Result<()> {
+pub fn write_pid_file(path: Option<&Path>, pid: i32) -> anyhow::Result<()> {
+    let Some(path) = path else {
+        return Ok(());
+    };
     let named = |cause: std::io::Error| anyhow::anyhow!("--pid-file {}: {cause}", path.display());
     let mut next = path.as_os_str().to_owned();
     next.push(".next");

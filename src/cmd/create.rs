@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::bundle::{self, BundleArgs};
 use super::network::MakingWay;
+use super::run::has_terminal;
 use super::{need_root, network};
 use crate::engine::hold::Engine;
 use crate::engine::undo;
@@ -26,7 +27,8 @@ pub struct Args {
 /// Creates the container.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     need_root()?;
-    let mut node = bundle::plan(engine, &args.id, &args.bundle, true, true)?;
+    let mut node = bundle::plan(engine, &args.id, &args.bundle, true)?;
+    args.bundle.sockets.check(has_terminal(&node), true)?;
     let wires = network::attach(engine, &mut node, 0, &args.net, MakingWay::Done)?;
     let topology = Topology {
         nodes: vec![node],

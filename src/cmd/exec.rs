@@ -1,29 +1,31 @@
 //! `tincan exec`: one more process in a running container.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use oci_spec::runtime::{LinuxCapabilities, Process, User};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
-use super::bundle::{hand_out_terminal, write_pid};
+use super::bundle::{Sockets, check_preserved, write_pid_file};
 use super::run::session_of;
 use super::{Usage, need_root};
+use crate::cgroup::Entrances;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::state::{State, Status};
-use crate::engine::supervise::supervise;
+use crate::engine::supervise::{callers_size, supervise};
 use crate::plan::name::{BadWord, ContainerName};
-use crate::plan::oci::template::{Wanted, default_bundle};
 use crate::plan::oci::{self, ExecRequest, exec_steps};
 use crate::plan::topology::{Node, Origin};
+use crate::sys::process;
 
 /// The arguments of `tincan exec`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A file with the process, as config.json has it
-    #[arg(short, long, value_name = "FILE", conflicts_with = "command")]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = [
+        "command", "user", "additional_gids", "cwd", "env", "cap", "no_new_privs",
+    ])]
     process: Option<PathBuf>,
     /// Open a terminal
     #[arg(short, long)]
@@ -34,51 +36,69 @@ pub struct Args {
     /// Run as this user
     #[arg(short, long, value_name = "UID[:GID]")]
     user: Option<String>,
+    /// Be in this group as well
+    #[arg(short = 'g', long, value_name = "GID", value_delimiter = ',')]
+    additional_gids: Vec<u32>,
     /// Run in this directory
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
     /// Set a variable
     #[arg(short, long, value_name = "KEY=VALUE")]
     env: Vec<String>,
+    /// Have this capability too
+    #[arg(short, long, value_name = "CAP", value_delimiter = ',')]
+    cap: Vec<String>,
+    /// Give up gaining privileges, or with =false do not
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    no_new_privs: Option<bool>,
+    /// An AppArmor profile: not done yet
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+    /// An SELinux label: not done yet
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
+    /// Run in this cgroup below the container's, for CONTROLLER alone or for all
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    cgroup: Vec<String>,
+    /// Start it in a container that is paused, too
+    #[arg(long)]
+    ignore_paused: bool,
     /// A file into which the process's id is written
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// A socket to which the master of the terminal is sent
-    #[arg(long, value_name = "SOCKET")]
-    console_socket: Option<PathBuf>,
+    #[command(flatten)]
+    sockets: Sockets,
     /// How many descriptors after the standard three the process gets
     #[arg(long, value_name = "N", default_value = "0")]
     preserve_fds: u32,
     /// The container
     id: ContainerName,
     /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
 /// Runs the process, and in the foreground waits for it.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     need_root()?;
+    refuse_labels(&args)?;
     let state = engine.root.load(&args.id).map_err(EngineError::from)?;
     let status = engine.root.status(&state);
     if !matches!(status, Status::Created | Status::Running) {
         return Err(EngineError::NotRunning(args.id).into());
     }
-    let process = process(&args, engine, &state)?;
-    if process.terminal().unwrap_or(false) && args.detach && args.console_socket.is_none() {
-        return Err(Usage::new(
-            "a terminal is asked for, and nobody is there to get it",
-            "give --console-socket, or leave --detach out",
-        )
-        .into());
-    }
+    let process = process(&args, &state)?;
+    args.sockets
+        .check(process.terminal().unwrap_or(false), args.detach)?;
+    check_preserved(args.preserve_fds, 0)?;
+    let entrances = entrances(&args, &state)?;
     let steps = exec_steps(
         &process,
         &ExecRequest {
             name: &args.id,
             user_namespace: has_user_namespace(&state)?,
-            console_size: None,
-            no_new_keyring: true,
+            console_size: callers_size(),
+            keyring: state.workload.as_ref().is_some_and(|it| it.keyring),
             preserve_fds: args.preserve_fds,
         },
     );
@@ -86,24 +106,84 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         steps,
         ..Node::beside(&args.id)
     };
-    let up = engine.enter(&state, &node)?;
-    if let Some(path) = &args.pid_file {
-        write_pid(path, up.pid)?;
-    }
-    if let Some(socket) = &args.console_socket {
-        hand_out_terminal(&up, socket)?;
+    let up = engine.enter(&state, &node, entrances.as_ref())?;
+    let session = session_of(&node);
+    let told = write_pid_file(args.pid_file.as_deref(), up.pid)
+        .and_then(|()| args.sockets.hand_out(&up, "setns"));
+    if let Err(error) = told {
+        // Nobody has heard of it, so nobody would end it.
+        process::signal(up.pidfd.as_fd(), libc::SIGKILL)?;
+        process::wait(up.pidfd.as_fd())?;
+        return Err(error);
     }
     if args.detach {
         return Ok(ExitCode::SUCCESS);
     }
-    let console = up.console.filter(|_| args.console_socket.is_none());
-    let ended = supervise(up.pidfd.as_fd(), session_of(&node), console)
+    let ended = supervise(up.pidfd.as_fd(), session, up.console)
         .map_err(|errno| anyhow::anyhow!("{}: wait for the process: {errno}", args.id))?;
     Ok(ExitCode::from(ended.shell_code()))
 }
 
+/// What runc has and tincan does not do yet is refused, unless it asks for nothing.
+fn refuse_labels(args: &Args) -> Result<(), Usage> {
+    for (option, value) in [
+        ("--apparmor", &args.apparmor),
+        ("--process-label", &args.process_label),
+    ] {
+        if value.as_ref().is_some_and(|value| !value.is_empty()) {
+            return Err(Usage::new(
+                format!("{option}: tincan does not do this yet"),
+                "leave it out",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The ways into the cgroup that the process is to be in: the container's, or one below.
+fn entrances(args: &Args, state: &State) -> Result<Option<Entrances>, anyhow::Error> {
+    let failed = |cause| EngineError::Cgroup {
+        container: args.id.clone(),
+        cause,
+    };
+    let Some(location) = &state.cgroup else {
+        return match args.cgroup.first() {
+            Some(asked) => Err(Usage::new(
+                format!("--cgroup {asked}: {} has no cgroup of its own", args.id),
+                "leave it out",
+            )
+            .into()),
+            None => Ok(None),
+        };
+    };
+    if !args.ignore_paused && location.is_frozen().map_err(failed)? {
+        return Err(Usage::new(
+            format!("{}: cannot start a process in a container that is paused", args.id),
+            "--ignore-paused starts it all the same; it runs when the container does",
+        )
+        .into());
+    }
+    let mut location = location.clone();
+    for asked in &args.cgroup {
+        let (controller, below) = match asked.split_once(':') {
+            Some((controller, below)) => (Some(controller), below),
+            None => (None, asked.as_str()),
+        };
+        if !location.descend(controller, Path::new(below)) {
+            return Err(BadWord::new(
+                "cgroup",
+                asked,
+                "names no cgroup below the container's",
+                "/sub or cpu:/sub",
+            )
+            .into());
+        }
+    }
+    Ok(Some(location.open_existing().map_err(failed)?))
+}
+
 /// The process: a file's, or the container's own with another command.
-fn process(args: &Args, engine: &Engine, state: &State) -> anyhow::Result<Process> {
+fn process(args: &Args, state: &State) -> anyhow::Result<Process> {
     if let Some(path) = &args.process {
         let json = std::fs::read(path)
             .map_err(|cause| anyhow::anyhow!("--process {}: {cause}", path.display()))?;
@@ -119,64 +199,86 @@ fn process(args: &Args, engine: &Engine, state: &State) -> anyhow::Result<Proces
     if args.command.is_empty() {
         return Err(Usage::new("there is no command", format!("tincan exec {} COMMAND", args.id)).into());
     }
-    let mut process = own_process(engine, state)?;
+    let mut process = own_process(state)?;
     process.set_args(Some(args.command.clone()));
     process.set_terminal(Some(args.tty));
     if let Some(cwd) = &args.cwd {
+        if !cwd.is_absolute() {
+            let cwd = cwd.display().to_string();
+            return Err(BadWord::new("directory", &cwd, "is not absolute", "/tmp").into());
+        }
         process.set_cwd(cwd.clone());
     }
-    if let Some(user) = &args.user {
-        process.set_user(user_of(user)?);
+    let mut user = process.user().clone();
+    if let Some(asked) = &args.user {
+        let (uid, gid) = user_of(asked)?;
+        user.set_uid(uid);
+        if let Some(gid) = gid {
+            user.set_gid(gid);
+        }
+    }
+    if !args.additional_gids.is_empty() {
+        let mut gids = user.additional_gids().clone().unwrap_or_default();
+        gids.extend(&args.additional_gids);
+        user.set_additional_gids(Some(gids));
+    }
+    process.set_user(user);
+    if let Some(no_new_privs) = args.no_new_privs {
+        process.set_no_new_privileges(Some(no_new_privs));
+    }
+    if !args.cap.is_empty() {
+        let sets = with_capabilities(&process, &args.cap)?;
+        process.set_capabilities(Some(sets));
     }
     let mut env = process.env().clone().unwrap_or_default();
     for pair in &args.env {
-        let Some((key, _)) = pair.split_once('=') else {
-            return Err(BadWord::new("variable", pair, "has no `=`", "KEY=value").into());
-        };
-        env.retain(|other| other.split_once('=').is_none_or(|(name, _)| name != key));
+        if pair.find('=').is_none_or(|at| at == 0) {
+            return Err(BadWord::new("variable", pair, "has no name or no `=`", "KEY=value").into());
+        }
         env.push(pair.clone());
     }
     process.set_env(Some(env));
     Ok(process)
 }
 
-/// The process that the container was made with: its bundle's; for `run -- CMD`, what that gives a command.
-fn own_process(engine: &Engine, state: &State) -> anyhow::Result<Process> {
-    let bundle = match state.origin {
-        Origin::Bundle => {
-            let config = state.bundle.join("config.json");
-            let json = std::fs::read(&config)
-                .map_err(|cause| anyhow::anyhow!("{}: {cause}", config.display()))?;
-            oci::parse(&json)?
-        }
-        Origin::Command => default_bundle(
-            &Wanted {
-                root: &state.rootfs,
-                readonly: false,
-                args: vec!["/".to_owned()],
-                env: vec![
-                    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-                ],
-                cwd: PathBuf::from("/"),
-                terminal: false,
-                hostname: state.id.as_str(),
-                shared: &BTreeSet::new(),
-            },
-            engine.layout()?,
-        )?,
+/// The process that the container was made with.
+fn own_process(state: &State) -> anyhow::Result<Process> {
+    let Some(workload) = &state.workload else {
+        return Err(Usage::new(
+            "the container was made without a process to go by",
+            "give one with --process FILE",
+        )
+        .into());
     };
-    let mut process = bundle
-        .spec
-        .process()
-        .clone()
-        .ok_or_else(|| Usage::new("the container has no process", "give one with --process FILE"))?;
+    let mut process = workload.process.clone();
     if state.origin == Origin::Command && state.rootfs == Path::new("/") {
         // Over the host's files nothing was taken from the command, and nothing is taken from this one.
         let all: Vec<_> = caps::read(None, caps::CapSet::Permitted)?.into_iter().collect();
         process.set_capabilities(Some(every_capability(&all)?));
-        process.set_no_new_privileges(Some(false));
     }
     Ok(process)
+}
+
+/// The process's capabilities and these, where runc puts them: in all sets but the inheritable one (CVE-2022-29162).
+fn with_capabilities(process: &Process, more: &[String]) -> anyhow::Result<LinuxCapabilities> {
+    let mut sets = match process.capabilities() {
+        Some(sets) => sets.clone(),
+        None => every_capability(&[])?,
+    };
+    let mut asked = Vec::new();
+    for word in more {
+        let bad = || BadWord::new("capability", word, "is no capability", "CAP_NET_ADMIN");
+        let known = oci::capability(word).ok_or_else(bad)?;
+        asked.push(serde_json::from_value(serde_json::json!(known.to_string()))?);
+    }
+    let add = |set: &Option<Capabilities>| {
+        Some(set.iter().flatten().chain(&asked).copied().collect::<Capabilities>())
+    };
+    sets.set_bounding(add(sets.bounding()));
+    sets.set_effective(add(sets.effective()));
+    sets.set_permitted(add(sets.permitted()));
+    sets.set_ambient(add(sets.ambient()));
+    Ok(sets)
 }
 
 fn every_capability(all: &[caps::Capability]) -> anyhow::Result<LinuxCapabilities> {
@@ -185,12 +287,14 @@ fn every_capability(all: &[caps::Capability]) -> anyhow::Result<LinuxCapabilitie
     Ok(serde_json::from_value(sets)?)
 }
 
-fn user_of(text: &str) -> anyhow::Result<User> {
+/// A user, and the group if there is one.
+fn user_of(text: &str) -> Result<(u32, Option<u32>), BadWord> {
     let bad = || BadWord::new("user", text, "is no UID or UID:GID in numbers", "1000:1000");
-    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-    let uid: u32 = uid.parse().map_err(|_| bad())?;
-    let gid: u32 = gid.parse().map_err(|_| bad())?;
-    Ok(serde_json::from_value(serde_json::json!({"uid": uid, "gid": gid}))?)
+    let number = |word: &str| word.parse::<u32>().map_err(|_| bad());
+    Ok(match text.split_once(':') {
+        Some((uid, gid)) => (number(uid)?, Some(number(gid)?)),
+        None => (number(text)?, None),
+    })
 }
 
 fn has_user_namespace(state: &State) -> anyhow::Result<bool> {

@@ -108,6 +108,7 @@ fn place(
     let tail = Tail {
         // Both go with the command; without one, both stay.
         detach: args.command.is_empty(),
+        preserve_fds: 0,
     };
     let node = match end.rootfs.as_ref().or(args.rootfs.as_ref()) {
         None => over_host(engine, &end.container, &shared, command, tail)?,

@@ -9,12 +9,12 @@ use super::bundle::{self, BundleArgs};
 use super::dry_run::DryRun;
 use super::{Usage, need_root, network};
 use crate::engine::hold::{Engine, Up};
-use crate::engine::supervise::{Session, supervise};
+use crate::engine::supervise::{Session, callers_size, supervise};
 use crate::engine::undo;
 use crate::plan::name::ContainerName;
 use crate::plan::net::NetSpec;
 use crate::plan::oci::template::{Wanted, default_bundle};
-use crate::plan::oci::{HostRequest, Request, host_node, node};
+use crate::plan::oci::{HostRequest, PATH, Request, host_node, node};
 use crate::plan::step::{Command, Step};
 use crate::plan::topology::{Hierarchies, NamespaceKind, Node, Origin, Topology};
 
@@ -48,6 +48,9 @@ pub struct Args {
     /// Show the network namespace under this name, or the container's, to `ip netns`
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     netns_name: Option<String>,
+    /// Leave the state of a bundle's container when it has ended
+    #[arg(long, requires = "id")]
+    keep: bool,
     #[command(flatten)]
     dry_run: DryRun,
     #[command(flatten)]
@@ -64,7 +67,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     need_root()?;
     let from_bundle = args.command.is_empty();
     let mut node = match (&args.id, from_bundle) {
-        (Some(id), true) => bundle::plan(engine, id, &args.bundle, false, args.detach)?,
+        (Some(id), true) => bundle::plan(engine, id, &args.bundle, false)?,
         (None, false) => plan_command(&args, engine)?,
         (None, true) => {
             return Err(Usage::new(
@@ -84,6 +87,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     if let Some(name) = args.netns_name {
         node.netns_name = Some(if name.is_empty() { node.name.to_string() } else { name });
     }
+    args.bundle.sockets.check(has_terminal(&node), args.detach)?;
     let wires = network::attach(engine, &mut node, 0, &args.net, args.dry_run.making_way())?;
     let topology = Topology {
         nodes: vec![node],
@@ -97,17 +101,18 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         .pop()
         .expect("one node gives one container");
     let session = session_of(&topology.nodes[0]);
-    bundle::hand_out(&up, &args.bundle)?;
-    if from_bundle {
-        engine.poststart(&up.state)?;
+    if let Err(error) = bundle::hand_out(&up, &args.bundle) {
+        undo::delete(engine, &up.state, true)?;
+        return Err(error);
     }
+    engine.poststart(&up.state)?;
     if args.detach {
         if !from_bundle && args.name.is_none() {
             println!("{}", up.state.id);
         }
         return Ok(ExitCode::SUCCESS);
     }
-    finish(engine, up, session, from_bundle && args.bundle.keep)
+    finish(engine, up, session, args.keep)
 }
 
 /// Waits for a container in the foreground and undoes it; its exit code is the command's.
@@ -118,6 +123,12 @@ fn finish(engine: &Engine, up: Up, session: Session, keep: bool) -> anyhow::Resu
         undo::delete(engine, &up.state, true)?;
     }
     Ok(ExitCode::from(ended.shell_code()))
+}
+
+/// Whether a node's process opens a terminal.
+pub fn has_terminal(node: &Node) -> bool {
+    let mut steps = node.steps.iter();
+    steps.any(|step| matches!(step, Step::Console { .. }))
 }
 
 /// How signals reach a node's process.
@@ -145,8 +156,22 @@ fn plan_command(args: &Args, engine: &Engine) -> anyhow::Result<Node> {
         )
         .into());
     }
+    for (option, given) in [
+        ("--no-pivot", args.bundle.no_pivot),
+        ("--no-new-keyring", args.bundle.no_new_keyring),
+    ] {
+        if given {
+            return Err(Usage::new(
+                format!("{option} is for a bundle's container"),
+                "leave it out",
+            )
+            .into());
+        }
+    }
+    bundle::check_preserved(args.bundle.preserve_fds, 0)?;
     let tail = Tail {
         detach: args.detach,
+        preserve_fds: args.bundle.preserve_fds,
     };
     match &args.rootfs {
         None => over_host(engine, &name, &shared, Some(&args.command), tail),
@@ -167,6 +192,8 @@ fn plan_command(args: &Args, engine: &Engine) -> anyhow::Result<Node> {
 pub struct Tail {
     /// Nobody waits for it.
     pub detach: bool,
+    /// How many descriptors after the standard three its process keeps.
+    pub preserve_fds: u32,
 }
 
 /// Another root, as the options say.
@@ -213,12 +240,13 @@ pub fn over_host(
             command: command.map(|args| Command {
                 args: args.to_vec(),
                 env: environment(),
+                home_of: None,
             }),
             cwd: &cwd,
             new_session: tail.detach,
             // Also without a wire: `lo` is up before the workload is there.
             wired: true,
-            preserve_fds: 0,
+            preserve_fds: tail.preserve_fds,
             die_with_parent: !tail.detach,
         },
     );
@@ -248,7 +276,7 @@ pub fn over_rootfs(
             readonly: rootfs.read_only,
             args: command.unwrap_or(&held).to_vec(),
             env: vec![
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+                PATH.to_owned(),
                 format!("TERM={}", std::env::var("TERM").unwrap_or("xterm".to_owned())),
             ],
             cwd: PathBuf::from("/"),
@@ -269,10 +297,11 @@ pub fn over_rootfs(
             gate_start: false,
             // Also without a wire: `lo` is up before the workload is there.
             wired: true,
-            console_size: None,
+            console_size: callers_size(),
             no_pivot: false,
             no_new_keyring: false,
-            preserve_fds: 0,
+            preserve_fds: tail.preserve_fds,
+            listen_fds: 0,
             overlay: !rootfs.writable && !rootfs.read_only,
             die_with_parent: !tail.detach,
             hold: command.is_none(),

@@ -2,7 +2,8 @@
 //! which one failed. It has one thread, prints nothing and never returns.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use caps::CapSet;
 use nix::sys::signal::{SigSet, Signal};
@@ -59,10 +60,27 @@ impl Child<'_> {
     /// Performs the list and becomes the workload, or ends.
     pub fn run(mut self) -> ! {
         let mut rootfs = Rootfs::new();
-        for (index, step) in self.node.steps.iter().enumerate() {
-            let done = fault::at(self.node.name.as_str(), index)
+        // A directory that root could not change to, as on a network file system that trusts no root: the user may.
+        let mut closed: Option<(usize, &Path)> = None;
+        for (mut index, step) in self.node.steps.iter().enumerate() {
+            let mut done = fault::at(self.node.name.as_str(), index)
                 .map_err(Stop::from)
                 .and_then(|()| self.perform(index, step, &mut rootfs));
+            match (step, &done) {
+                (Step::Chdir(dir), Err(Stop::Failed(Errno::ACCESS | Errno::PERM)))
+                    if self.becomes_user_after(index) =>
+                {
+                    closed = Some((index, dir));
+                    done = Ok(());
+                }
+                (Step::User(_), Ok(())) => {
+                    if let Some((at, dir)) = closed.take() {
+                        index = at;
+                        done = rootfs.change_directory(dir).map_err(Stop::from);
+                    }
+                }
+                _ => {}
+            }
             match done {
                 Ok(()) => {}
                 Err(Stop::Alone) => break,
@@ -74,6 +92,11 @@ impl Child<'_> {
             }
         }
         process::exit_now(1)
+    }
+
+    fn becomes_user_after(&self, index: usize) -> bool {
+        let later = &self.node.steps[index + 1..];
+        later.iter().any(|step| matches!(step, Step::User(_)))
     }
 
     fn report(&self, step: usize, errno: i32, fd: Option<OwnedFd>) -> Result<(), Errno> {
@@ -117,7 +140,8 @@ impl Child<'_> {
                     HookKind::StartContainer => ("startContainer", Status::Created),
                 };
                 self.state.status = status;
-                hook::run(name, hook, &self.state).map_err(|_| Stop::Failed(Errno::CANCELED))?;
+                hook::run(name, hook, &self.state)
+                    .map_err(|failed| Stop::Failed(failed.why.code()))?;
             }
             Step::Hostname(name) => nix::unistd::sethostname(name)?,
             Step::Domainname(name) => rustix::system::setdomainname(name.as_bytes())?,
@@ -144,15 +168,9 @@ impl Child<'_> {
             }
             Step::Capabilities(sets) => set_capabilities(sets)?,
             Step::NoNewPrivileges => credentials::set_no_new_privs()?,
-            Step::Chdir(dir) => match rustix::process::chdir(dir) {
-                Err(Errno::NOENT) => {
-                    std::fs::create_dir_all(dir).map_err(|e| errno_of(&e))?;
-                    rustix::process::chdir(dir)?;
-                }
-                other => other?,
-            },
+            Step::Chdir(dir) => rootfs.change_directory(dir)?,
             Step::CloseDescriptors { preserve } => process::close_on_exec_from(3 + preserve)?,
-            Step::Exec(command) => return Err(Stop::Failed(self.exec(command)?)),
+            Step::Exec(command) => return Err(Stop::Failed(self.exec(command, rootfs)?)),
             Step::Hold => self.hold()?,
             Step::RootPropagation(_)
             | Step::Root(_)
@@ -193,8 +211,12 @@ impl Child<'_> {
     }
 
     /// Tries the program where execvpe(3) would, but for its shell fallback; returns why none of them could be executed.
-    fn exec(&self, command: &Command) -> Result<Errno, Stop> {
-        let image = process::ExecImage::new(&command.args, &command.env)?;
+    fn exec(&self, command: &Command, rootfs: &mut Rootfs) -> Result<Errno, Stop> {
+        let home = command.home_of.map(|uid| {
+            let home = rootfs.home(uid).unwrap_or_else(|| "/".to_owned());
+            format!("HOME={home}")
+        });
+        let image = process::ExecImage::new(&command.args, command.env.iter().chain(&home))?;
         process::set_signal_mask(&self.signal_mask)?;
         let program = image.program().clone();
         if program.as_bytes().contains(&b'/') {
@@ -257,7 +279,7 @@ fn detach_streams() -> Result<(), Errno> {
         OFlags::RDWR | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
-    let waited_on = |fd: std::os::fd::BorrowedFd<'_>| match fstat(fd) {
+    let waited_on = |fd: BorrowedFd<'_>| match fstat(fd) {
         Ok(stat) => {
             let kind = FileType::from_raw_mode(stat.st_mode);
             matches!(kind, FileType::Fifo | FileType::Socket) || rustix::termios::isatty(fd)
@@ -274,6 +296,34 @@ fn detach_streams() -> Result<(), Errno> {
     Ok(())
 }
 
+/// Gives the standard streams to a user, who could not open `/dev/stdout` again otherwise, as in runc. The group stays: a
+/// terminal's is one that may write to it. What is a device for everybody stays, too.
+fn give_streams(uid: u32) -> Result<(), Errno> {
+    use rustix::fs::{FileType, Uid, fchown, fstat};
+    let streams = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
+    for stream in streams {
+        let found = match fstat(stream) {
+            // The caller has closed it.
+            Err(Errno::BADF) => continue,
+            other => other?,
+        };
+        let device = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;
+        if found.st_uid == uid || (device && !rustix::termios::isatty(stream)) {
+            continue;
+        }
+        match fchown(stream, Some(Uid::from_raw(uid)), None) {
+            // Of an owner who is not in the user namespace, or on a file system without owners.
+            Err(Errno::PERM | Errno::INVAL | Errno::ROFS | Errno::OPNOTSUPP) | Ok(()) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// Groups before the user: without root no group can be changed. The capabilities stay, for the step that sets them.
 fn become_user(user: &User) -> Result<(), Errno> {
     if let Some(mask) = user.umask {
@@ -283,6 +333,9 @@ fn become_user(user: &User) -> Result<(), Errno> {
         // A user namespace whose maker was no root forbids setgroups(2); with no groups asked for there is nothing to lose.
         Err(Errno::PERM) if user.additional_gids.is_empty() => {}
         other => other?,
+    }
+    if user.uid != 0 {
+        give_streams(user.uid)?;
     }
     credentials::set_gid(user.gid)?;
     if user.uid == 0 {

@@ -10,6 +10,8 @@ use super::error::EngineError;
 use super::hold::{Birth, Engine, HeldProcess, Up, clone_joined, oci_state};
 use super::hook;
 use super::state::{State, Status, remove_file};
+use super::undo;
+use crate::cgroup::Entrances;
 use crate::plan::topology::{NamespaceKind, Node};
 use crate::sys::channel;
 use crate::sys::errno_of;
@@ -42,6 +44,10 @@ impl Engine {
         if let Some((report, _)) = channel::receive(&connection).map_err(failed)? {
             let errno = Errno::from_raw_os_error(report.errno);
             let step = state.release.iter().find(|step| step.index == report.step);
+            if step.is_some_and(|step| step.hook) {
+                // Lifecycle 7: the container is stopped, and undone with its poststop hooks.
+                undo::delete(self, state, true)?;
+            }
             return Err(match step {
                 Some(step) => match &step.program {
                     Some(program) => EngineError::Exec {
@@ -57,45 +63,46 @@ impl Engine {
         self.poststart(state)
     }
 
-    /// Runs the hooks that come after the start of the workload.
+    /// Runs the hooks that come after the start of the workload. If one fails, the container is stopped and undone
+    /// (runtime-spec runtime.md, Lifecycle 9).
     ///
     /// # Errors
-    /// The first hook that fails (runtime-spec runtime.md, Lifecycle 9).
+    /// The first hook that fails.
     pub fn poststart(&self, state: &State) -> Result<(), EngineError> {
         let pid = state.process.map_or(0, |process| process.pid);
         let told = oci_state(state, Status::Running, pid);
-        state.poststart.iter().try_for_each(|hook| {
-            hook::run("poststart", hook, &told).map_err(|hook| EngineError::Hook {
-                container: state.id.clone(),
-                hook,
-            })
-        })
+        for hook in &state.poststart {
+            if let Err(hook) = hook::run("poststart", hook, &told) {
+                undo::delete(self, state, true)?;
+                return Err(EngineError::Hook {
+                    container: state.id.clone(),
+                    hook,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Starts one more process in a running container: it joins every namespace that the container does not share with us,
-    /// then performs the node's steps.
+    /// then performs the node's steps. `entrances` are those of the cgroup that it enters.
     ///
     /// # Errors
     /// [`EngineError::NotRunning`]; the step that failed.
-    pub fn enter(&self, state: &State, node: &Node) -> Result<Up, EngineError> {
+    pub fn enter(
+        &self,
+        state: &State,
+        node: &Node,
+        entrances: Option<&Entrances>,
+    ) -> Result<Up, EngineError> {
         let failed =
             |deed: &'static str| move |errno| EngineError::of_deed(&node.name, deed, errno);
         let not_running = || EngineError::NotRunning(state.id.clone());
         let first = state.process.ok_or_else(not_running)?;
         let target = first.open().ok_or_else(not_running)?;
         let flags = foreign_namespaces(first.pid).map_err(failed("look at its namespaces"))?;
-        let entrances = state
-            .cgroup
-            .as_ref()
-            .map(|location| location.open_existing())
-            .transpose()
-            .map_err(|cause| EngineError::Cgroup {
-                container: state.id.clone(),
-                cause,
-            })?;
         let signal_mask = process::block_signals().expect("sigprocmask takes any set");
         let born = channel::pair().and_then(|(ours, theirs)| {
-            let v2 = entrances.as_ref().and_then(|entrances| entrances.v2_dir());
+            let v2 = entrances.and_then(Entrances::v2_dir);
             match clone_joined(&[(target.as_fd(), flags)], 0, v2)? {
                 Birth::Parent { pid, pidfd } => Ok(HeldProcess::new(pid, pidfd, ours)),
                 Birth::Child => {
@@ -103,7 +110,7 @@ impl Engine {
                     Child {
                         node,
                         channel: theirs,
-                        entrances: entrances.as_ref(),
+                        entrances,
                         start: None,
                         signal_mask,
                         state: oci_state(state, Status::Running, first.pid),

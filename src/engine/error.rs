@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use super::hook::{HookFailed, Why};
 use super::state::StateError;
 use crate::cgroup;
 use crate::net::netlink::Refused;
@@ -69,7 +70,7 @@ pub enum EngineError {
         /// Which container.
         container: ContainerName,
         /// Which hook, and why.
-        hook: super::hook::HookFailed,
+        hook: HookFailed,
     },
     /// It should run, and does not.
     #[error("{0}: the container is not running")]
@@ -125,12 +126,25 @@ impl EngineError {
                 program: args.first().cloned().unwrap_or_default(),
                 errno,
             },
+            Step::Hook(kind, hook) => EngineError::Hook {
+                container,
+                hook: HookFailed {
+                    kind: kind.to_string(),
+                    path: hook.path.clone(),
+                    why: Why::of_code(errno),
+                },
+            },
             step => EngineError::Step {
                 container,
                 step: step.to_string(),
                 errno,
             },
         }
+    }
+
+    /// Whether it was a hook that failed.
+    pub fn is_of_hook(&self) -> bool {
+        matches!(self, EngineError::Hook { .. })
     }
 
     /// A failure of something that the engine did for a container.

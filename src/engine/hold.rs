@@ -154,7 +154,8 @@ impl Engine {
             if let Err(error) = done {
                 let error = raising.reported().unwrap_or(error);
                 let mask = raising.signal_mask;
-                raising.undo();
+                let by_hook = error.is_of_hook();
+                raising.undo(by_hook);
                 process::set_signal_mask(&mask).expect("sigprocmask takes any set");
                 return Err(error);
             }
@@ -259,6 +260,7 @@ impl<'a> Raising<'a> {
                 .map(|plan| self.location(plan))
                 .transpose()?,
             undo,
+            workload: node.identity.workload.clone(),
             wires: self
                 .topology
                 .wires
@@ -549,13 +551,17 @@ impl<'a> Raising<'a> {
     }
 
     /// Ends what was started and undoes what was journalled. The error that led here is the one to tell; what cannot be
-    /// undone now stays in the journal, for `gc`.
-    fn undo(self) {
+    /// undone now stays in the journal, for `gc`. After a hook that failed the poststop hooks run, too (runtime-spec runtime.md,
+    /// Lifecycle 3 to 5).
+    fn undo(self, by_hook: bool) {
         for held in self.held.into_iter().rev() {
             if let Some(process) = held.process {
                 process.end();
             }
             let _ = undo::undo(self.engine, &held.state);
+            if by_hook {
+                undo::poststop(&held.state);
+            }
         }
     }
 
@@ -702,6 +708,7 @@ fn release_steps(node: &Node, start: usize) -> Vec<ReleaseStep> {
                 Step::Exec(command) => command.args.first().cloned(),
                 _ => None,
             },
+            hook: matches!(step, Step::Hook(..)),
         })
         .collect()
 }

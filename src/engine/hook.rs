@@ -5,14 +5,17 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 
+use super::error::describe;
 use super::state::Status;
 use crate::plan::name::ContainerName;
 use crate::plan::step::Hook;
+use crate::sys::errno_of;
 use crate::sys::process;
 
 /// The version of the runtime specification that tincan speaks.
@@ -46,7 +49,41 @@ pub struct HookFailed {
     /// The program.
     pub path: PathBuf,
     /// What went wrong.
-    pub why: String,
+    pub why: Why,
+}
+
+/// What went wrong with a hook.
+#[derive(Debug, thiserror::Error)]
+pub enum Why {
+    /// It ended otherwise than with 0; how, where that is known.
+    #[error("{}", .0.map_or("it failed".to_owned(), |status| status.to_string()))]
+    Ended(Option<ExitStatus>),
+    /// It was not done in its time.
+    #[error("not done in its time")]
+    Late,
+    /// It could not be run.
+    #[error("{}", describe(*.0))]
+    NotRun(Errno),
+}
+
+impl Why {
+    /// As the number that a container's first process reports.
+    pub fn code(&self) -> Errno {
+        match self {
+            Why::Ended(_) => Errno::CANCELED,
+            Why::Late => Errno::TIMEDOUT,
+            Why::NotRun(errno) => *errno,
+        }
+    }
+
+    /// What such a number says.
+    pub fn of_code(code: Errno) -> Why {
+        match code {
+            Errno::CANCELED => Why::Ended(None),
+            Errno::TIMEDOUT => Why::Late,
+            errno => Why::NotRun(errno),
+        }
+    }
 }
 
 /// Runs a hook to its end, with the state on its standard input.
@@ -54,13 +91,13 @@ pub struct HookFailed {
 /// # Errors
 /// When it cannot be started, exits other than with 0, or is not done in its time; then it is killed.
 pub fn run(kind: &str, hook: &Hook, state: &OciState) -> Result<(), HookFailed> {
-    let failed = |why: String| HookFailed {
+    let failed = |why: Why| HookFailed {
         kind: kind.to_owned(),
         path: hook.path.clone(),
         why,
     };
-    let io = |cause: std::io::Error| failed(cause.to_string());
-    let state = serde_json::to_vec(state).map_err(|cause| failed(cause.to_string()))?;
+    let io = |cause: std::io::Error| failed(Why::NotRun(errno_of(&cause)));
+    let state = serde_json::to_vec(state).map_err(|cause| io(cause.into()))?;
     let mut command = Command::new(&hook.path);
     if let Some(name) = hook.args.first() {
         command.arg0(name);
@@ -84,13 +121,13 @@ pub fn run(kind: &str, hook: &Hook, state: &OciState) -> Result<(), HookFailed> 
         if !process::wait_dead(pidfd.as_fd(), limit).map_err(|e| io(e.into()))? {
             child.kill().map_err(io)?;
             child.wait().map_err(io)?;
-            return Err(failed(format!("not done within {seconds} s")));
+            return Err(failed(Why::Late));
         }
     }
     let status = child.wait().map_err(io)?;
     if status.success() {
         Ok(())
     } else {
-        Err(failed(status.to_string()))
+        Err(failed(Why::Ended(Some(status))))
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -29,6 +29,9 @@ const READ_ONLY_BY_MOUNT: [&str; 9] = [
 /// File systems that have to be mounted on a directory of just that name: a symbolic link there would lead everything that
 /// trusts `/proc` and `/sys` somewhere else.
 const ON_ORDINARY_DIRECTORIES: [&str; 2] = ["proc", "sysfs"];
+
+/// How much of a container's `/etc/passwd` is looked at, in bytes: it may be as long as its maker likes.
+const LONGEST_PASSWD: u64 = 1 << 20;
 
 /// The root file system while it is being made.
 #[derive(Debug, Default)]
@@ -478,6 +481,29 @@ impl Rootfs {
         self.write_proc(&file, value.as_bytes())
     }
 
+    /// Changes the working directory, which is made where it is missing. By a descriptor, and through no magic link: one of
+    /// those could lead to what the runtime has open, out of the container (CVE-2024-21626).
+    pub fn change_directory(&mut self, to: &Path) -> Result<(), Errno> {
+        let directory = path::open_or_make(self.root()?, to, Missing::Directory)?;
+        path::change_directory(directory.as_fd())
+    }
+
+    /// The home directory of a user in the container's `/etc/passwd`, if that is a file and has one (passwd(5)).
+    pub fn home(&mut self, uid: u32) -> Option<String> {
+        // A pipe of that name would keep us waiting.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let passwd = path::open_in_root(self.root().ok()?, Path::new("/etc/passwd"), flags).ok()?;
+        if path::kind(&path::status(passwd.as_fd()).ok()?) != FileType::RegularFile {
+            return None;
+        }
+        let mut text = Vec::new();
+        File::from(passwd)
+            .take(LONGEST_PASSWD)
+            .read_to_end(&mut text)
+            .ok()?;
+        home_in(&String::from_utf8_lossy(&text), uid)
+    }
+
     /// Writes to a file of the calling process in procfs, such as `oom_score_adj` or `attr/exec`.
     pub fn write_proc_self(&mut self, file: &str, value: &[u8]) -> Result<(), Errno> {
         self.write_proc(&Path::new("self").join(file), value)
@@ -496,6 +522,16 @@ impl Rootfs {
         let open = path::open_on_mount(proc.as_fd(), file, OFlags::WRONLY)?;
         path::write_once(open.as_fd(), value)
     }
+}
+
+/// The home directory of a user in this `/etc/passwd`.
+fn home_in(passwd: &str, uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let home = (fields.nth(2)? == uid).then(|| fields.nth(2))??;
+        (!home.is_empty()).then(|| home.to_owned())
+    })
 }
 
 /// A procfs for our own use, detached: nobody else can reach it, let alone mount anything on it.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::step::Hook;
-use crate::plan::topology::{End, Origin, Place, Topology, Wire};
+use crate::plan::topology::{End, Origin, Place, Topology, Wire, Workload};
 use crate::sys::process::ProcessId;
 
 /// Where the containers' state directories are: `/run/tincan`, or what `--root` says.
@@ -48,6 +48,8 @@ pub struct State {
     pub annotations: std::collections::BTreeMap<String, String>,
     /// What has to be undone when it goes, and the kernel does not by itself: written before it is done.
     pub undo: Vec<Undo>,
+    /// What its workload was made with.
+    pub workload: Option<Workload>,
     /// The wires that it was born with.
     pub wires: Vec<WireRecord>,
     /// What its first process does after `start`, step by step, for the message when one fails.
@@ -69,6 +71,8 @@ pub struct ReleaseStep {
     pub what: String,
     /// The program, when the step is the exec: its failure has messages of its own.
     pub program: Option<String>,
+    /// Whether it is a hook, whose failure is the container's end.
+    pub hook: bool,
 }
 
 /// What undoes a deed that outlives the container's processes.

@@ -87,6 +87,16 @@ fn pass_on(pidfd: BorrowedFd<'_>, session: Session, number: i32, code: i32) -> R
     }
 }
 
+/// Columns and rows of the caller's terminal, if a standard stream is one.
+pub fn callers_size() -> Option<(u16, u16)> {
+    let streams = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
+    streams.into_iter().find_map(|fd| pty::size(fd).ok())
+}
+
 /// The two terminals: the caller's standard input and output, and the master of the container's.
 struct Terminal {
     master: OwnedFd,
@@ -101,6 +111,10 @@ struct Terminal {
     /// Whether the container's terminal is still open on its side.
     master_open: bool,
 }
+
+/// As much as can be written without blocking where poll(2) says that something can: PIPE_BUF of a pipe (pipe(7)). A write that
+/// blocks would keep signals waiting, too.
+const AT_ONCE: usize = 4096;
 
 /// Bytes that were read and not yet written.
 #[derive(Default)]
@@ -125,7 +139,7 @@ impl Buffer {
 
     /// Writes what fits; `false` when nobody reads any more.
     fn empty(&mut self, to: impl AsFd) -> Result<bool, Errno> {
-        match rustix::io::write(to, &self.0) {
+        match rustix::io::write(to, &self.0[..self.0.len().min(AT_ONCE)]) {
             Ok(count) => {
                 self.0.drain(..count);
                 Ok(true)
@@ -171,10 +185,9 @@ impl Terminal {
 
     /// Gives the container's terminal the size of the caller's.
     fn resize(&self) -> Result<(), Errno> {
-        match pty::size(rustix::stdio::stdin()) {
-            Ok(size) => pty::set_size(self.master.as_fd(), size),
-            // Standard input is no terminal, and has no size.
-            Err(_) => Ok(()),
+        match callers_size() {
+            Some(size) => pty::set_size(self.master.as_fd(), size),
+            None => Ok(()),
         }
     }
 

@@ -161,13 +161,18 @@ pub fn delete(engine: &Engine, state: &State, force: bool) -> Result<(), EngineE
         }
     }
     undo(engine, state)?;
+    poststop(state);
+    Ok(())
+}
+
+/// Runs the hooks that come after a container's end.
+pub(super) fn poststop(state: &State) {
     let told = oci_state(state, Status::Stopped, 0);
     for hook in &state.poststop {
         if let Err(failed) = hook::run("poststop", hook, &told) {
             eprintln!("tincan: {}: {failed}", state.id);
         }
     }
-    Ok(())
 }
 
 /// Something that [`gc`] cleared away.

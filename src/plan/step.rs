@@ -328,6 +328,9 @@ pub struct Command {
     pub args: Vec<String>,
     /// The whole environment, as `KEY=value`.
     pub env: Vec<String>,
+    /// The user whose home directory, as the container's `/etc/passwd` has it, becomes HOME; none where `env` has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home_of: Option<u32>,
 }
 
 /// Writes the bits of `MOUNT_ATTR_*` as the words of mount(8).

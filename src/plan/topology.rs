@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
@@ -57,6 +58,28 @@ pub struct Identity {
     pub rootfs: PathBuf,
     /// The bundle's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// What the workload is made with.
+    #[serde(skip)]
+    pub workload: Option<Workload>,
+}
+
+/// What a container's workload was made with, but for its arguments: a process of `exec` starts from it, and not from a
+/// `config.json` that may have changed since (runtime-spec runtime.md, Lifecycle 2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// As the bundle says.
+    pub process: Process,
+    /// Whether it has a session keyring of its own (keyrings(7)).
+    pub keyring: bool,
+}
+
+impl Workload {
+    /// The workload of this process.
+    pub fn of(process: &Process, keyring: bool) -> Self {
+        let mut process = process.clone();
+        process.set_args(None);
+        Workload { process, keyring }
+    }
 }
 
 /// Which command makes a container: it decides how long its remains stay.
@@ -563,6 +586,7 @@ impl Node {
                 bundle: PathBuf::from("/"),
                 rootfs: PathBuf::from("/"),
                 annotations: BTreeMap::new(),
+                workload: None,
             },
             namespaces: BTreeMap::new(),
             id_maps: None,

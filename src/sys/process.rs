@@ -90,7 +90,10 @@ impl ExecImage {
     ///
     /// # Errors
     /// `EINVAL` when one has a NUL byte.
-    pub fn new(args: &[String], env: &[String]) -> Result<Self, Errno> {
+    pub fn new<'a>(
+        args: &'a [String],
+        env: impl IntoIterator<Item = &'a String>,
+    ) -> Result<Self, Errno> {
         let strings = args
             .iter()
             .chain(env)

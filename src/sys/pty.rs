@@ -37,10 +37,12 @@ pub fn without_onlcr(settings: &Termios) -> Termios {
     plain
 }
 
-/// The same settings with everything passed on as it comes (cfmakeraw(3)).
+/// The same settings with every key passed on as it comes (cfmakeraw(3)). What is shown is still translated, which the
+/// terminal of a container leaves to the caller's.
 pub fn raw(settings: &Termios) -> Termios {
     let mut raw = settings.clone();
     raw.make_raw();
+    raw.output_modes = settings.output_modes;
     raw
 }
 

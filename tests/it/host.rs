@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -356,6 +357,17 @@ impl Run {
             .write_stdin(self.stdin)
             .timeout(COMMAND_LIMIT)
             .assert()
+    }
+
+    /// Starts it with a terminal as its three standard streams. The test has to wait for it.
+    pub fn spawn_on(mut self, terminal: &OwnedFd) -> Child {
+        let stream = || Stdio::from(terminal.try_clone().expect("a descriptor can be had"));
+        let on = self
+            .command
+            .stdin(stream())
+            .stdout(stream())
+            .stderr(stream());
+        on.spawn().expect("the program starts")
     }
 
     /// Starts it, with pipes for all three standard streams. The test has to wait for it.

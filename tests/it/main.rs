@@ -9,6 +9,7 @@ mod machine;
 mod oci;
 mod pair;
 mod run;
+mod terminal;
 
 fn main() -> std::process::ExitCode {
     let cases = [
@@ -16,6 +17,7 @@ fn main() -> std::process::ExitCode {
         run::tests(),
         pair::tests(),
         oci::tests(),
+        terminal::tests(),
         dry_run::tests(),
     ];
     #[cfg(feature = "faults")]

@@ -4,6 +4,7 @@
 mod check;
 mod mounts;
 mod process;
+pub use process::capability;
 pub mod template;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,7 +26,7 @@ use super::step::{
 };
 use super::topology::{
     Cgroup, Hierarchies, IdMap, IdMaps, Identity, NamespaceKind, NamespaceSource, Node, Origin,
-    RuntimeHooks,
+    RuntimeHooks, Workload,
 };
 
 /// What is wrong with a bundle: which file, which property, and why.
@@ -122,6 +123,8 @@ pub struct Request<'a> {
     pub no_new_keyring: bool,
     /// How many descriptors after the standard three the process keeps (`--preserve-fds`).
     pub preserve_fds: u32,
+    /// How many descriptors before those are sockets to listen on, of which its environment tells (sd_listen_fds(3)).
+    pub listen_fds: u32,
     /// Writes to the root go to memory.
     pub overlay: bool,
     /// The container dies with the process that started it.
@@ -299,8 +302,8 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         steps.push(Step::Gate(Gate::Start));
     }
     steps.extend(hooks.start_container);
-    let command = (!request.hold).then(|| process::command(process));
-    steps.extend(last(request.preserve_fds, command));
+    let command = (!request.hold).then(|| process::listening(process, request.listen_fds));
+    steps.extend(last(request.listen_fds + request.preserve_fds, command));
 
     Ok(Node {
         name: name.clone(),
@@ -309,6 +312,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
             bundle: request.bundle_dir.to_owned(),
             rootfs: root_dir,
             annotations: spec.annotations().clone().into_iter().flatten().collect(),
+            workload: Some(Workload::of(process, !request.no_new_keyring)),
         },
         id_maps: is_new(NamespaceKind::User).then(|| IdMaps {
             uids: id_maps(linux.uid_mappings()),
@@ -325,6 +329,9 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     })
 }
 
+/// Where a container's programs are looked for, where nothing else says.
+pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The umask of a container's first process, where the bundle says none, as in runc.
 const UMASK: u32 = 0o022;
 
@@ -337,8 +344,8 @@ pub struct ExecRequest<'a> {
     pub user_namespace: bool,
     /// Columns and rows of the terminal, where the process names none.
     pub console_size: Option<(u16, u16)>,
-    /// Keep the caller's session keyring (`--no-new-keyring`).
-    pub no_new_keyring: bool,
+    /// Whether the container has a session keyring of its own, which the process joins; else it keeps the caller's.
+    pub keyring: bool,
     /// How many descriptors after the standard three the process keeps (`--preserve-fds`).
     pub preserve_fds: u32,
 }
@@ -354,7 +361,7 @@ pub fn exec_steps(process: &Process, request: &ExecRequest) -> Vec<Step> {
     }
     steps.push(Step::NewSession);
     steps.extend(process::console(process, request.console_size));
-    if !request.no_new_keyring {
+    if request.keyring {
         steps.push(Step::SessionKeyring(keyring(request.name)));
     }
     steps.extend(process::identity(process, None));
@@ -436,6 +443,10 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
     if request.wired {
         steps.push(Step::Gate(Gate::Wired));
     }
+    let env = match &request.command {
+        Some(command) => command.env.clone(),
+        None => vec![PATH.to_owned()],
+    };
     steps.extend(last(request.preserve_fds, request.command));
     Node {
         name: name.clone(),
@@ -444,6 +455,10 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
             bundle: request.cwd.to_owned(),
             rootfs: PathBuf::from("/"),
             annotations: BTreeMap::new(),
+            workload: Some(Workload {
+                process: process::plain(request.cwd, env),
+                keyring: false,
+            }),
         },
         namespaces: request
             .new

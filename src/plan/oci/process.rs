@@ -1,6 +1,7 @@
 //! The process of a bundle or of `exec`: who it is, what it may do, and what it becomes (runtime-spec config.md, Process).
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use oci_spec::runtime::{Capabilities as CapabilitySet, Process};
 
@@ -42,10 +43,38 @@ pub(super) fn command(process: &Process) -> Command {
         .cloned()
         .collect();
     env.reverse();
+    // As in runc, an empty one is none.
+    env.retain(|variable| variable != "HOME=");
+    let at_home = env.iter().any(|variable| variable.starts_with("HOME="));
     Command {
         args: process.args().clone().unwrap_or_default(),
         env,
+        home_of: (!at_home).then(|| process.user().uid()),
     }
+}
+
+/// The program, told of this many sockets that it is to listen on. It is the first process of its container, and the
+/// descriptors are for it (sd_listen_fds(3)).
+pub(super) fn listening(process: &Process, sockets: u32) -> Command {
+    let mut command = command(process);
+    if sockets > 0 {
+        command.env.push(format!("LISTEN_FDS={sockets}"));
+        command.env.push("LISTEN_PID=1".to_owned());
+    }
+    command
+}
+
+/// A process of root in this directory, with this environment and no wishes beyond.
+pub(super) fn plain(cwd: &Path, env: Vec<String>) -> Process {
+    let mut process = Process::default();
+    process
+        .set_args(None)
+        .set_capabilities(None)
+        .set_rlimits(None)
+        .set_no_new_privileges(None)
+        .set_cwd(cwd.to_owned())
+        .set_env(Some(env));
+    process
 }
 
 /// Columns and rows of the terminal: those that the process asks for, or else the caller's.
@@ -88,7 +117,7 @@ fn by_number(set: &Option<CapabilitySet>) -> Vec<caps::Capability> {
 }
 
 /// A capability by its name, with or without `CAP_`.
-pub(super) fn capability(name: &str) -> Option<caps::Capability> {
+pub fn capability(name: &str) -> Option<caps::Capability> {
     let name = name.to_uppercase();
     let name = name.strip_prefix("CAP_").unwrap_or(&name);
     format!("CAP_{name}").parse().ok()
@@ -227,6 +256,14 @@ mod tests {
     fn of_a_variable_given_twice_the_last_one_counts() {
         let process = process(json!({"env": ["A=1", "B=2", "A=3"]}));
         assert_eq!(command(&process).env, ["B=2", "A=3"]);
+    }
+
+    #[test]
+    fn without_a_home_the_users_is_looked_for() {
+        let of = |env: serde_json::Value| command(&process(json!({"env": env}))).home_of;
+        assert_eq!(of(json!(["HOME=/h"])), None);
+        assert_eq!(of(json!(["HOME=/h", "HOME="])), Some(7));
+        assert_eq!(of(json!([])), Some(7));
     }
 
     #[test]

@@ -21,6 +21,7 @@ fn request(layout: &CgroupLayout) -> Request<'_> {
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
+        listen_fds: 0,
         overlay: false,
         die_with_parent: false,
         hold: false,
@@ -567,7 +568,7 @@ fn a_process_that_joins_does_only_what_concerns_itself() {
         name: &name(),
         user_namespace: true,
         console_size: Some((80, 24)),
-        no_new_keyring: false,
+        keyring: true,
         preserve_fds: 2,
     };
     let steps = exec_steps(&process, &asked);
@@ -603,6 +604,7 @@ fn over_the_hosts_files_only_what_shows_namespaces_is_mounted() {
         command: Some(Command {
             args: vec!["ip".to_owned()],
             env: Vec::new(),
+            home_of: None,
         }),
         cwd: Path::new(cwd),
         new_session: false,
