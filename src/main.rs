@@ -3,6 +3,15 @@
 //!
 //! `cmd` parses and asks, `plan` decides, `engine` does; `net`, `cgroup` and `sys` are how.
 
+/// Prints a line on standard error. Unlike `eprintln!` it does not panic where there is nobody to read it: the exit code says
+/// enough then.
+macro_rules! complain {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($line)*);
+    }};
+}
+
 mod cgroup;
 mod cmd;
 mod engine;

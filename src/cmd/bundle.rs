@@ -112,7 +112,7 @@ pub fn plan(
     })?;
     let bundle = oci::parse(&json)?;
     for warning in &bundle.warnings {
-        eprintln!("tincan: {id}: {warning}");
+        complain!("tincan: {id}: {warning}");
     }
     let listened = listened();
     check_preserved(args.preserve_fds, listened)?;

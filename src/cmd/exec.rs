@@ -189,7 +189,7 @@ fn process(args: &Args, state: &State) -> anyhow::Result<Process> {
             .map_err(|cause| anyhow::anyhow!("--process {}: {cause}", path.display()))?;
         let (mut process, warnings) = oci::parse_process(&json)?;
         for warning in warnings {
-            eprintln!("tincan: {}: {warning}", args.id);
+            complain!("tincan: {}: {warning}", args.id);
         }
         if args.tty {
             process.set_terminal(Some(true));

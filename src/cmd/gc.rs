@@ -1,5 +1,6 @@
 //! `tincan gc`: clears away what killed runs left.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::{Format, need_root, print_json};
@@ -21,11 +22,12 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     match args.format {
         Format::Json => print_json(&cleared)?,
         Format::Table => {
+            let mut out = std::io::stdout().lock();
             for item in cleared {
                 match item {
-                    Cleared::Container(name) => println!("container {name}"),
-                    Cleared::Draft(path) => println!("unfinished {}", path.display()),
-                    Cleared::Link(name, interface) => println!("link {interface} of {name}"),
+                    Cleared::Container(name) => writeln!(out, "container {name}")?,
+                    Cleared::Draft(path) => writeln!(out, "unfinished {}", path.display())?,
+                    Cleared::Link(name, interface) => writeln!(out, "link {interface} of {name}")?,
                 }
             }
         }

@@ -100,7 +100,7 @@ impl Usage {
 pub fn main() -> ExitCode {
     // Rust's start-up ignores SIGPIPE; a reader that has seen enough of `tincan list` should end it as it ends any tool.
     if let Err(errno) = sys::process::set_sigpipe(SigHandler::SigDfl) {
-        eprintln!("tincan: set the effect of SIGPIPE: {errno}");
+        complain!("tincan: set the effect of SIGPIPE: {errno}");
         return ExitCode::from(125);
     }
     let matches = match command_line().try_get_matches() {
@@ -164,7 +164,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
             let _ = write!(message, " {line}");
         }
     }
-    eprintln!("tincan: {message}");
+    complain!("tincan: {message}");
     let asked: Vec<OsString> = std::env::args_os().collect();
     let names = commands();
     let command = names
@@ -172,7 +172,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         .map(Command::get_name)
         .find(|name| asked.iter().any(|word| word == name))
         .map_or(String::new(), |name| format!(" {name}"));
-    eprintln!("hint: `tincan{command} --help` shows what there is");
+    complain!("hint: `tincan{command} --help` shows what there is");
     ExitCode::from(125)
 }
 
@@ -188,9 +188,9 @@ fn fail(error: &anyhow::Error, globals: &Globals) -> ExitCode {
             .downcast_ref::<Usage>()
             .map(|usage| usage.hint.clone())
     });
-    eprintln!("tincan: {message}");
+    complain!("tincan: {message}");
     if let Some(hint) = hint {
-        eprintln!("hint: {hint}");
+        complain!("hint: {hint}");
     }
     if let Some(path) = &globals.log {
         let line = match globals.log_format {
@@ -211,7 +211,7 @@ fn fail(error: &anyhow::Error, globals: &Globals) -> ExitCode {
             .open(path)
             .and_then(|mut file| writeln!(file, "{line}"));
         if let Err(cause) = written {
-            eprintln!("tincan: {}: {cause}", path.display());
+            complain!("tincan: {}: {cause}", path.display());
         }
     }
     ExitCode::from(engine.map_or(125, EngineError::exit_code))

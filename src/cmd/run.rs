@@ -1,9 +1,12 @@
 //! `tincan run`: a command, or an OCI bundle, in a new container, and its wires in the same breath.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use anyhow::Context as _;
 
 use super::bundle::{self, BundleArgs};
 use super::dry_run::DryRun;
@@ -108,7 +111,8 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     engine.poststart(&up.state)?;
     if args.detach {
         if !from_bundle && args.name.is_none() {
-            println!("{}", up.state.id);
+            let id = &up.state.id;
+            writeln!(std::io::stdout(), "{id}").with_context(|| format!("{id}: it runs; print its name"))?;
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -16,6 +16,7 @@ use crate::plan::topology::{NamespaceKind, Node};
 use crate::sys::channel;
 use crate::sys::errno_of;
 use crate::sys::process;
+use crate::sys::signal::Interrupts;
 
 impl Engine {
     /// Opens the start gate of a created container and waits until its workload runs; then runs its poststart hooks.
@@ -102,9 +103,10 @@ impl Engine {
         let flags = foreign_namespaces(first.pid).map_err(failed("look at its namespaces"))?;
         let signal_mask = process::block_signals().expect("sigprocmask takes any set");
         let born = channel::pair().and_then(|(ours, theirs)| {
+            let interrupts = Interrupts::hear()?;
             let v2 = entrances.and_then(Entrances::v2_dir);
             match clone_joined(&[(target.as_fd(), flags)], 0, v2)? {
-                Birth::Parent { pid, pidfd } => Ok(HeldProcess::new(pid, pidfd, ours)),
+                Birth::Parent { pid, pidfd } => Ok(HeldProcess::new(pid, pidfd, ours, interrupts)),
                 Birth::Child => {
                     drop(ours);
                     Child {

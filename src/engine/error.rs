@@ -1,5 +1,6 @@
 //! What went wrong, with everything that the message needs: the container, the step, the object and the cause.
 
+use nix::sys::signal::Signal;
 use rustix::io::Errno;
 
 use super::hook::{HookFailed, Why};
@@ -8,6 +9,7 @@ use crate::cgroup;
 use crate::net::netlink::Refused;
 use crate::plan::name::ContainerName;
 use crate::plan::step::{Command, Step};
+use crate::sys::process::Ended;
 
 /// Why a container did not come up, or did not do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,14 @@ pub enum EngineError {
     /// The host's cgroups.
     #[error("read how this host's cgroups are laid out: {0}")]
     Layout(std::io::Error),
+    /// tincan was asked to go before the container was up.
+    #[error("{container}: interrupted by {signal}")]
+    Interrupted {
+        /// Which container.
+        container: ContainerName,
+        /// By which signal.
+        signal: Signal,
+    },
     /// Its cgroup.
     #[error("{container}: {cause}")]
     Cgroup {
@@ -156,7 +166,8 @@ impl EngineError {
         }
     }
 
-    /// The exit code: 127 and 126 as in a shell when there was no such command or it could not be executed, else 125.
+    /// The exit code: 127 and 126 as in a shell when there was no such command or it could not be executed, 128 + n when a
+    /// signal interrupted it, else 125.
     pub fn exit_code(&self) -> u8 {
         match self {
             EngineError::Exec {
@@ -164,6 +175,15 @@ impl EngineError {
                 ..
             } => 127,
             EngineError::Exec { .. } => 126,
+            EngineError::Interrupted { signal, .. }
+            | EngineError::Hook {
+                hook:
+                    HookFailed {
+                        why: Why::Interrupted(signal),
+                        ..
+                    },
+                ..
+            } => Ended::Signal(*signal as i32).shell_code(),
             _ => 125,
         }
     }

@@ -27,6 +27,7 @@ use crate::plan::topology::{
 use crate::sys::channel;
 use crate::sys::errno_of;
 use crate::sys::process::{self, Cloned, ProcessId};
+use crate::sys::signal::{Interrupts, Woken};
 
 /// The engine, over one state root.
 pub struct Engine {
@@ -66,28 +67,41 @@ pub(super) struct HeldProcess {
     /// The master of its terminal, once it has opened one.
     pub(super) console: Option<OwnedFd>,
     pub(super) pid: i32,
+    interrupts: Interrupts,
     /// The namespace, and a socket in it, once something has asked for them.
     network: Option<(OwnedFd, Netlink)>,
 }
 
 impl HeldProcess {
-    pub(super) fn new(pid: i32, pidfd: OwnedFd, channel: OwnedFd) -> Self {
+    pub(super) fn new(pid: i32, pidfd: OwnedFd, channel: OwnedFd, interrupts: Interrupts) -> Self {
         HeldProcess {
             pidfd,
             channel,
             console: None,
             pid,
+            interrupts,
             network: None,
         }
     }
 
     /// The next step that the process reports as reached; none when the channel has ended. Keeps a terminal's master.
+    ///
+    /// # Errors
+    /// The step that failed; [`EngineError::Interrupted`] when tincan is asked to go while it waits.
     pub(super) fn next_report<'n>(
         &mut self,
         node: &'n Node,
     ) -> Result<Option<&'n Step>, EngineError> {
-        let received = channel::receive(&self.channel)
-            .map_err(|errno| EngineError::of_deed(&node.name, "hear from its process", errno))?;
+        let failed = |errno| EngineError::of_deed(&node.name, "hear from its process", errno);
+        if let Woken::Interrupted(signal) = self
+            .interrupts
+            .wait(self.channel.as_fd(), None)
+            .map_err(failed)?
+        {
+            let container = node.name.clone();
+            return Err(EngineError::Interrupted { container, signal });
+        }
+        let received = channel::receive(&self.channel).map_err(failed)?;
         let Some((report, fd)) = received else {
             return Ok(None);
         };
@@ -144,7 +158,7 @@ impl Engine {
             held: Vec::new(),
             host: None,
             running: HashMap::new(),
-            // Signals wait until somebody listens: the supervisor, or the caller after the undoing.
+            // Signals wait until somebody listens: whoever waits here, the supervisor, or the caller after the undoing.
             signal_mask: process::block_signals().expect("sigprocmask takes any set"),
         };
         for (index, step) in topology.host_steps().into_iter().enumerate() {
@@ -152,7 +166,10 @@ impl Engine {
                 .map_err(|errno| raising.failed_at(step, errno))
                 .and_then(|()| raising.perform(step));
             if let Err(error) = done {
-                let error = raising.reported().unwrap_or(error);
+                let error = match error {
+                    EngineError::Interrupted { .. } => error,
+                    error => raising.reported().unwrap_or(error),
+                };
                 let mask = raising.signal_mask;
                 let by_hook = error.is_of_hook();
                 raising.undo(by_hook);
@@ -321,6 +338,7 @@ impl<'a> Raising<'a> {
         let failed =
             |deed: &'static str| move |errno| EngineError::of_deed(&node.name, deed, errno);
         let (parent_end, child_end) = channel::pair().map_err(failed("make the channel"))?;
+        let interrupts = Interrupts::hear().map_err(failed("listen for signals"))?;
         if node.has_gate(Gate::Start) {
             let socket = self.engine.root.start_socket(&node.name);
             self.held[index].start =
@@ -338,7 +356,7 @@ impl<'a> Raising<'a> {
                 let state = oci_state(&held.state, Status::Creating, own_outer_pid(node));
                 become_child(held, child_end, self.signal_mask, state)
             }
-            Birth::Parent { pid, pidfd } => HeldProcess::new(pid, pidfd, parent_end),
+            Birth::Parent { pid, pidfd } => HeldProcess::new(pid, pidfd, parent_end, interrupts),
         };
         let held = &mut self.held[index];
         held.start = None;

@@ -1,12 +1,15 @@
 //! Programs that the container's creator wants run at points of its life (runtime-spec config.md, POSIX-platform Hooks).
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
+use nix::sys::signal::Signal;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
@@ -16,7 +19,7 @@ use super::state::Status;
 use crate::plan::name::ContainerName;
 use crate::plan::step::Hook;
 use crate::sys::errno_of;
-use crate::sys::process;
+use crate::sys::signal::{Interrupts, Woken};
 
 /// The version of the runtime specification that tincan speaks.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -61,6 +64,9 @@ pub enum Why {
     /// It was not done in its time.
     #[error("not done in its time")]
     Late,
+    /// tincan was asked to go while it ran.
+    #[error("interrupted by {0}")]
+    Interrupted(Signal),
     /// It could not be run.
     #[error("{}", describe(*.0))]
     NotRun(Errno),
@@ -72,6 +78,7 @@ impl Why {
         match self {
             Why::Ended(_) => Errno::CANCELED,
             Why::Late => Errno::TIMEDOUT,
+            Why::Interrupted(_) => Errno::INTR,
             Why::NotRun(errno) => *errno,
         }
     }
@@ -89,7 +96,8 @@ impl Why {
 /// Runs a hook to its end, with the state on its standard input.
 ///
 /// # Errors
-/// When it cannot be started, exits other than with 0, or is not done in its time; then it is killed.
+/// When it cannot be started, exits other than with 0, is not done in its time, or tincan is asked to go meanwhile; in the
+/// last two cases it is killed.
 pub fn run(kind: &str, hook: &Hook, state: &OciState) -> Result<(), HookFailed> {
     let failed = |why: Why| HookFailed {
         kind: kind.to_owned(),
@@ -97,7 +105,7 @@ pub fn run(kind: &str, hook: &Hook, state: &OciState) -> Result<(), HookFailed> 
         why,
     };
     let io = |cause: std::io::Error| failed(Why::NotRun(errno_of(&cause)));
-    let state = serde_json::to_vec(state).map_err(|cause| io(cause.into()))?;
+    let stdin = state_file(state).map_err(io)?;
     let mut command = Command::new(&hook.path);
     if let Some(name) = hook.args.first() {
         command.arg0(name);
@@ -106,23 +114,23 @@ pub fn run(kind: &str, hook: &Hook, state: &OciState) -> Result<(), HookFailed> 
         .args(hook.args.iter().skip(1))
         .env_clear()
         .envs(hook.env.iter().filter_map(|pair| pair.split_once('=')))
-        .stdin(Stdio::piped());
+        .stdin(stdin);
     let mut child = command.spawn().map_err(io)?;
-    let mut stdin = child.stdin.take().expect("stdin is piped");
-    // A hook need not read its input: then the pipe breaks, which is its right.
-    match stdin.write_all(&state) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(io(error)),
-        _ => drop(stdin),
+    let limit = hook
+        .timeout
+        .map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX / 1000) * 1000);
+    let woken = Interrupts::hear().and_then(|interrupts| {
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        interrupts.wait(pidfd.as_fd(), limit)
+    });
+    if woken != Ok(Woken::Ready) {
+        child.kill().map_err(io)?;
+        child.wait().map_err(io)?;
     }
-    if let Some(seconds) = hook.timeout {
-        let pid = Pid::from_child(&child);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| io(e.into()))?;
-        let limit = i64::try_from(seconds).unwrap_or(i64::MAX / 1000) * 1000;
-        if !process::wait_dead(pidfd.as_fd(), limit).map_err(|e| io(e.into()))? {
-            child.kill().map_err(io)?;
-            child.wait().map_err(io)?;
-            return Err(failed(Why::Late));
-        }
+    match woken.map_err(|errno| io(errno.into()))? {
+        Woken::Ready => {}
+        Woken::Interrupted(signal) => return Err(failed(Why::Interrupted(signal))),
+        Woken::TimedOut => return Err(failed(Why::Late)),
     }
     let status = child.wait().map_err(io)?;
     if status.success() {
@@ -130,4 +138,12 @@ pub fn run(kind: &str, hook: &Hook, state: &OciState) -> Result<(), HookFailed> 
     } else {
         Err(failed(Why::Ended(Some(status))))
     }
+}
+
+/// The state as a file in memory: a hook need not read its input, and a pipe would then break, or be full, for whoever writes.
+fn state_file(state: &OciState) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create("state", MemfdFlags::CLOEXEC)?);
+    file.write_all(&serde_json::to_vec(state)?)?;
+    file.rewind()?;
+    Ok(file)
 }

@@ -137,7 +137,7 @@ impl Buffer {
         }
     }
 
-    /// Writes what fits; `false` when nobody reads any more.
+    /// Writes what surely fits; `false` when nobody reads any more.
     fn empty(&mut self, to: impl AsFd) -> Result<bool, Errno> {
         match rustix::io::write(to, &self.0[..self.0.len().min(AT_ONCE)]) {
             Ok(count) => {
@@ -256,10 +256,11 @@ impl Terminal {
         loop {
             let before = self.to_caller.0.len();
             let more = self.master_open && self.to_caller.fill(&self.master)?;
+            let said = self.to_caller.0.len() > before;
             while self.wants_stdout() {
                 self.stdout_open = self.to_caller.empty(rustix::stdio::stdout())?;
             }
-            if !more || self.to_caller.0.len() == before {
+            if !more || !said || !self.stdout_open {
                 return Ok(());
             }
         }

@@ -170,7 +170,7 @@ pub(super) fn poststop(state: &State) {
     let told = oci_state(state, Status::Stopped, 0);
     for hook in &state.poststop {
         if let Err(failed) = hook::run("poststop", hook, &told) {
-            eprintln!("tincan: {}: {failed}", state.id);
+            complain!("tincan: {}: {failed}", state.id);
         }
     }
 }

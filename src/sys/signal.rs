@@ -1,5 +1,10 @@
-//! Sending signals.
+//! Sending signals, and hearing those that ask a program to go.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 /// Sends a signal, by its number (real-time ones included, which `nix` and `rustix` have no names for), to one process
@@ -13,4 +18,85 @@ pub fn send(pid: i32, signal: i32) -> Result<(), Errno> {
         0 => Ok(()),
         _ => Err(super::last_errno()),
     }
+}
+
+/// The signals by which a user, a shell or a supervisor asks a program to go.
+const REQUESTS: [Signal; 4] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+];
+
+/// Hears, while it waits for something else, that the process is asked to go, although the signals for that are blocked.
+pub struct Interrupts(SignalFd);
+
+/// Why a wait is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// What was waited for can be read.
+    Ready,
+    /// This signal came instead; it is no longer pending.
+    Interrupted(Signal),
+    /// The time was up.
+    TimedOut,
+}
+
+impl Interrupts {
+    /// Hears those requests that are blocked now, and not ignored: nohup(1) ignores SIGHUP. One that is not blocked needs
+    /// nobody to hear it.
+    ///
+    /// # Errors
+    /// As signalfd(2).
+    pub fn hear() -> Result<Self, Errno> {
+        let raw = |errno: nix::Error| Errno::from_raw_os_error(errno as i32);
+        let blocked = SigSet::thread_get_mask().map_err(raw)?;
+        let heard = REQUESTS
+            .into_iter()
+            .filter(|signal| blocked.contains(*signal) && !is_ignored(*signal))
+            .collect();
+        SignalFd::with_flags(&heard, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map(Interrupts)
+            .map_err(raw)
+    }
+
+    /// Waits until there is something to read, for at most this many milliseconds if a number is given. What is there counts
+    /// before a signal.
+    ///
+    /// # Errors
+    /// As poll(2).
+    pub fn wait(&self, fd: BorrowedFd<'_>, milliseconds: Option<i64>) -> Result<Woken, Errno> {
+        let limit = milliseconds.map(|milliseconds| Timespec {
+            tv_sec: milliseconds / 1000,
+            tv_nsec: milliseconds % 1000 * 1_000_000,
+        });
+        loop {
+            let mut fds = [
+                PollFd::from_borrowed_fd(fd, PollFlags::IN),
+                PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN),
+            ];
+            match poll(&mut fds, limit.as_ref()) {
+                Ok(0) => return Ok(Woken::TimedOut),
+                Err(Errno::INTR) => continue,
+                other => other?,
+            };
+            if !fds[0].revents().is_empty() {
+                return Ok(Woken::Ready);
+            }
+            if let Ok(Some(signal)) = self.0.read_signal()
+                && let Ok(signal) = Signal::try_from(signal.ssi_signo.cast_signed())
+            {
+                return Ok(Woken::Interrupted(signal));
+            }
+        }
+    }
+}
+
+/// Whether a signal has no effect on this process (sigaction(2)).
+fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: a sigaction is integers and a pointer, for all of which zero is a value; the kernel overwrites it.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action nothing is changed; the old one is written into a place of its type.
+    let asked = unsafe { libc::sigaction(signal as i32, std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }

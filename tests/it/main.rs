@@ -10,6 +10,7 @@ mod oci;
 mod pair;
 mod run;
 mod terminal;
+mod signals;
 
 fn main() -> std::process::ExitCode {
     let cases = [
@@ -19,6 +20,7 @@ fn main() -> std::process::ExitCode {
         oci::tests(),
         terminal::tests(),
         dry_run::tests(),
+        signals::tests(),
     ];
     #[cfg(feature = "faults")]
     let cases = [cases.concat(), faults::tests()];
