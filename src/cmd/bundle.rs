@@ -105,10 +105,12 @@ pub fn plan(
     let dir = directory(&args.bundle, "bundle", "--bundle DIR with a config.json")?;
     let config = dir.join("config.json");
     let json = std::fs::read(&config).map_err(|cause| {
-        Usage::new(
-            format!("{}: {cause}", config.display()),
-            "`tincan spec` writes one",
-        )
+        let hint = if gate_start {
+            "`tincan spec` writes one".to_owned()
+        } else {
+            format!("`tincan spec` writes one; for a command, it is `tincan run -- {id}`")
+        };
+        Usage::new(format!("{}: {cause}", config.display()), hint)
     })?;
     let bundle = oci::parse(&json)?;
     for warning in &bundle.warnings {

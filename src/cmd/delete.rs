@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::need_root;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::state::StateError;
@@ -20,6 +21,7 @@ pub struct Args {
 
 /// Deletes the container.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
+    need_root()?;
     let state = match engine.root.load(&args.id) {
         Err(StateError::Unknown(_)) if args.force => return Ok(ExitCode::SUCCESS),
         other => other.map_err(EngineError::from)?,

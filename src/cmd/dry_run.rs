@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::network::MakingWay;
-use super::{Format, print_json};
+use super::{Format, Usage, need_root, print_json};
 use crate::engine::hold::Engine;
 use crate::engine::state::Undo;
 use crate::plan::iproute2::{self, Known};
@@ -62,6 +62,14 @@ impl DryRun {
     /// Whether one was asked for.
     pub fn is_asked(&self) -> bool {
         self.dry_run
+    }
+
+    /// Refuses to go on without root, but for a dry run: whoever may look at what it asks about may plan.
+    ///
+    /// # Errors
+    /// As [`need_root`].
+    pub fn need_root(&self) -> Result<(), Usage> {
+        if self.dry_run { Ok(()) } else { need_root() }
     }
 
     /// Whether what is in the way of a wire may be moved.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use nix::sys::signal::Signal;
 
+use super::need_root;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::state::Status;
@@ -58,6 +59,7 @@ impl FromStr for SignalNumber {
 
 /// Sends the signal.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
+    need_root()?;
     let (state, pidfd) = engine.root.open(&args.id).map_err(EngineError::from)?;
     if args.all && let Some(location) = &state.cgroup {
         location

@@ -74,7 +74,7 @@ fn add(
     second: &PairEnd,
     dry_run: &DryRun,
 ) -> anyhow::Result<ExitCode> {
-    need_root()?;
+    dry_run.need_root()?;
     let right = "tincan link add ns1=10.0.0.1/24 ns2=10.0.0.2/24";
     if first.container == second.container {
         let both = format!("both ends are in {}", first.container);
@@ -185,6 +185,7 @@ fn is_there(engine: &Engine, end: &EndRecord) -> bool {
 }
 
 fn list(engine: &Engine, format: Format) -> anyhow::Result<()> {
+    need_root()?;
     let mut wires: Vec<WireRecord> = records(engine)?.into_iter().map(|(_, record)| record).collect();
     wires.retain(|record| record.ends.iter().all(|end| is_there(engine, end)));
     if format == Format::Json {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::state::Shown;
-use super::{Format, aligned, print_json};
+use super::{Format, aligned, need_root, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
 use crate::engine::state::{StateError, Status, WireRecord};
@@ -38,6 +38,7 @@ struct Row {
 
 /// Prints the list.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
+    need_root()?;
     let names = engine.root.names().map_err(EngineError::from)?;
     let mut out = std::io::stdout().lock();
     if args.quiet {

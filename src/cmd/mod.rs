@@ -40,6 +40,8 @@ mod bundle;
 mod dry_run;
 mod network;
 
+use network::NetworkError;
+
 commands! {
     "run" run: "Run a command, or an OCI bundle, in a new container",
     "pair" pair: "Start two containers with one wire between them",
@@ -181,8 +183,13 @@ fn fail(error: &anyhow::Error, globals: &Globals) -> ExitCode {
     if let Some(error) = error.downcast_ref::<clap::Error>() {
         return refuse(error);
     }
-    let message = format!("{error:#}");
-    let engine = error.downcast_ref::<EngineError>();
+    let message = without_errno(&format!("{error:#}"));
+    let engine = error.downcast_ref::<EngineError>().or_else(|| {
+        match error.downcast_ref::<NetworkError>() {
+            Some(NetworkError::Engine(error)) => Some(error),
+            _ => None,
+        }
+    });
     let hint = engine.and_then(EngineError::hint).or_else(|| {
         error
             .downcast_ref::<Usage>()
@@ -217,6 +224,16 @@ fn fail(error: &anyhow::Error, globals: &Globals) -> ExitCode {
     ExitCode::from(engine.map_or(125, EngineError::exit_code))
 }
 
+/// Drops the numbers that the standard library puts behind the system's words for an error.
+fn without_errno(message: &str) -> String {
+    let mut parts = message.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once(')').map_or(part, |(_, rest)| rest));
+    }
+    plain
+}
+
 /// Refuses to go on without root, with what to do.
 ///
 /// # Errors
@@ -226,8 +243,9 @@ pub fn need_root() -> Result<(), Usage> {
         Ok(())
     } else {
         Err(Usage::new(
-            "making containers and links needs root",
-            "run it with sudo, or in `unshare --user --map-root-user --net --mount --pid --fork --mount-proc`",
+            "making containers and links, and looking at them, needs root",
+            "run it with sudo; or, where user namespaces are allowed, as \
+             `unshare --user --map-root-user --net --mount --pid --fork --mount-proc tincan --root DIR …`",
         ))
     }
 }
@@ -271,6 +289,13 @@ pub fn aligned<const N: usize>(table: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_systems_words_need_no_number() {
+        let said = "a: No such file (os error 2); b: Busy (os error 16)";
+        assert_eq!(without_errno(said), "a: No such file; b: Busy");
+        assert_eq!(without_errno("c: died"), "c: died");
+    }
 
     #[test]
     fn columns_stand_under_each_other() {

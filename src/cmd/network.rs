@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
-use crate::engine::state::Status;
+use crate::engine::state::{StateError, Status};
 use crate::net::netlink::{Netlink, Refused};
 use crate::net::wire::{self, Link, Owner};
 use crate::plan::name::{BadWord, ContainerName, IfAddr, LinkName};
@@ -305,9 +305,12 @@ impl Here<'_> {
             return false;
         };
         root == self.engine.root.path()
-            && self.engine.root.load(&container).map_or(true, |state| {
-                self.engine.root.status(&state) == Status::Stopped
-            })
+            && match self.engine.root.load(&container) {
+                Ok(state) => self.engine.root.status(&state) == Status::Stopped,
+                Err(StateError::Unknown(_)) => true,
+                // Nobody can say so of one whose state cannot be read.
+                Err(_) => false,
+            }
     }
 
     fn clear(&self, link: &Link) -> Result<(), NetworkError> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::dry_run::DryRun;
 use super::run::{Rootfs, Tail, over_host, over_rootfs, session_of};
-use super::{Usage, need_root, network};
+use super::{Usage, network};
 use crate::engine::hold::{Engine, enter_running};
 use crate::engine::state::Status;
 use crate::engine::supervise::supervise;
@@ -35,7 +35,7 @@ pub struct Args {
 
 /// Starts those of the two that do not run, wires them, and runs the command.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    need_root()?;
+    args.dry_run.need_root()?;
     if args.first.container == args.second.container {
         return Err(Usage::new(
             format!("both ends are in {}", args.first.container),

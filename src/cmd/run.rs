@@ -10,11 +10,11 @@ use anyhow::Context as _;
 
 use super::bundle::{self, BundleArgs};
 use super::dry_run::DryRun;
-use super::{Usage, need_root, network};
+use super::{Usage, network};
 use crate::engine::hold::{Engine, Up};
 use crate::engine::supervise::{Session, callers_size, supervise};
 use crate::engine::undo;
-use crate::plan::name::ContainerName;
+use crate::plan::name::{ContainerName, check_netns_name};
 use crate::plan::net::NetSpec;
 use crate::plan::oci::template::{Wanted, default_bundle};
 use crate::plan::oci::{HostRequest, PATH, Request, host_node, node};
@@ -67,7 +67,7 @@ pub struct Args {
 
 /// Runs the container, and in the foreground waits for it.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    need_root()?;
+    args.dry_run.need_root()?;
     let from_bundle = args.command.is_empty();
     let mut node = match (&args.id, from_bundle) {
         (Some(id), true) => bundle::plan(engine, id, &args.bundle, false)?,
@@ -88,6 +88,9 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         }
     };
     if let Some(name) = args.netns_name {
+        if !name.is_empty() {
+            check_netns_name(&name)?;
+        }
         node.netns_name = Some(if name.is_empty() { node.name.to_string() } else { name });
     }
     args.bundle.sockets.check(has_terminal(&node), args.detach)?;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::need_root;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::plan::name::ContainerName;
@@ -15,6 +16,7 @@ pub struct Args {
 
 /// Starts the workload and returns when it runs.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
+    need_root()?;
     let state = engine.root.load(&args.id).map_err(EngineError::from)?;
     engine.start(&state)?;
     Ok(ExitCode::SUCCESS)

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::print_json;
+use super::{need_root, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::hook::OCI_VERSION;
@@ -62,6 +62,7 @@ impl Shown {
 
 /// Prints the container's state.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
+    need_root()?;
     let state = engine.root.load(&args.id).map_err(EngineError::from)?;
     print_json(&Shown::of(engine, state))?;
     Ok(ExitCode::SUCCESS)

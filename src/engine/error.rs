@@ -198,6 +198,12 @@ impl EngineError {
             EngineError::State(StateError::Unknown(_)) | EngineError::NotRunning(_) => {
                 Some("`tincan list` shows which containers there are".to_owned())
             }
+            EngineError::State(StateError::File { cause, .. })
+                if cause.kind() == std::io::ErrorKind::PermissionDenied
+                    && !rustix::process::geteuid().is_root() =>
+            {
+                Some("this needs root: try again with sudo".to_owned())
+            }
             EngineError::Step {
                 errno: Errno::PERM, ..
             } if !rustix::process::geteuid().is_root() => {

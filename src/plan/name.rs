@@ -140,6 +140,18 @@ fn check_link_name(word: &str) -> Result<(), BadWord> {
     }
 }
 
+/// Checks a network namespace's name for `ip netns` (ip-netns(8)): it becomes a file in a directory of all of them.
+///
+/// # Errors
+/// [`BadWord`] when it is no file's name.
+pub fn check_netns_name(word: &str) -> Result<(), BadWord> {
+    if matches!(word, "" | "." | "..") || word.contains(['/', '\0']) || word.len() > 255 {
+        let why = "is no name of a file";
+        return Err(BadWord::new("network namespace name", word, why, "blue"));
+    }
+    Ok(())
+}
+
 /// An interface's address with the length of its prefix: `172.16.0.1/16`, `fd00::1/64`. Without a length it is a host
 /// address (/32 or /128), as in iproute2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -241,7 +253,12 @@ impl IfAddr {
 impl FromStr for IfAddr {
     type Err = BadWord;
     fn from_str(word: &str) -> Result<Self, BadWord> {
-        let bad = |why: String| BadWord::new("address", word, why, "172.16.0.1/16");
+        let example = if word.contains(':') {
+            "fd00::1/64"
+        } else {
+            "172.16.0.1/16"
+        };
+        let bad = |why: String| BadWord::new("address", word, why, example);
         let (ip, prefix) = match word.split_once('/') {
             Some((ip, prefix)) => (ip, Some(prefix)),
             None => (word, None),

@@ -132,8 +132,11 @@ impl FromStr for PairEnd {
         let mut rootfs = None;
         for word in rest.split(',') {
             match word.split_once('=') {
-                Some(("rootfs", dir)) if !dir.is_empty() && rootfs.is_none() => {
-                    rootfs = Some(PathBuf::from(dir))
+                Some(("rootfs", "")) => return Err(bad(word, "names no directory")),
+                Some(("rootfs", dir)) => {
+                    if rootfs.replace(PathBuf::from(dir)).is_some() {
+                        return Err(bad(word, "is given twice"));
+                    }
                 }
                 Some(("to" | "peer", _)) => {
                     return Err(bad(

@@ -1,5 +1,6 @@
 //! The integration tests: the real program on the real kernel, each test on a disposable host of its own (`host.rs`).
 
+mod bad_input;
 mod clean;
 mod dry_run;
 #[cfg(feature = "faults")]
@@ -21,6 +22,7 @@ fn main() -> std::process::ExitCode {
         terminal::tests(),
         dry_run::tests(),
         signals::tests(),
+        bad_input::tests(),
     ];
     #[cfg(feature = "faults")]
     let cases = [cases.concat(), faults::tests()];

@@ -9,7 +9,6 @@ pub fn tests() -> Vec<Case> {
         the_second_end_is_up_and_has_its_address,
         without_a_command_both_stay,
         a_running_container_is_wired_as_it_is,
-        one_container_twice_is_refused,
     ]
 }
 
@@ -91,12 +90,4 @@ fn a_running_container_is_wired_as_it_is(host: &Host) {
     // The wire went with the container at its other end, and the one that was there before stays.
     assert_eq!(host.tincan(["list", "-q"]).ok(), "b\n");
     host.tincan(["delete", "-f", "b"]).ok();
-}
-
-fn one_container_twice_is_refused(host: &Host) {
-    let said = host
-        .tincan(["pair", A, "a=172.16.0.2/16", "--", "true"])
-        .fails(125);
-    assert!(said.contains("both ends are in a"), "{said}");
-    assert_eq!(host.differences(), Vec::<String>::new());
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::bad_input::refused;
 use super::host::{Case, Host, tests};
 
 pub fn tests() -> Vec<Case> {
@@ -20,12 +21,6 @@ pub fn tests() -> Vec<Case> {
         writable_writes_through,
         read_only_takes_no_write,
         the_network_has_its_name,
-        malformed_words_are_refused,
-        an_address_in_use_is_refused,
-        a_container_that_does_not_run_is_no_peer,
-        a_name_is_taken_once,
-        sigterm_is_forwarded,
-        fifty_at_once_leave_nothing,
         gc_clears_a_killed_run_away,
     ]
 }
@@ -42,19 +37,6 @@ fn stays(host: &Host, name: &str, net: &[&str]) {
 
 fn delete(host: &Host, name: &str) {
     host.tincan(["delete", "-f", name]).ok();
-}
-
-/// Fails with one line, and perhaps a hint, that has this text, and makes nothing.
-#[track_caller]
-fn refused(host: &Host, args: &[&str], text: &str) {
-    let before = host.differences();
-    let said = host.tincan(args).fails(125);
-    let lines: Vec<&str> = said.lines().collect();
-    assert!(said.contains(text), "{args:?}: no {text:?} in {said}");
-    assert!(lines[0].starts_with("tincan: "), "{args:?}: {said}");
-    let hint = lines[1..].iter().all(|line| line.starts_with("hint: "));
-    assert!(lines.len() <= 2 && hint, "{args:?}: {said}");
-    assert_eq!(host.differences(), before, "{args:?}");
 }
 
 fn both_ends_have_an_address_and_ping(host: &Host) {
@@ -253,121 +235,6 @@ fn the_network_has_its_name(host: &Host) {
     assert!(host.sh("ip -n blue -br address show eth0").contains(NET));
     delete(host, "c");
     assert!(!host.sh("ip netns list").contains("blue"));
-}
-
-fn malformed_words_are_refused(host: &Host) {
-    fs::write(host.dir().join("file"), "").unwrap();
-    for (value, text) in [
-        ("", "--net"),
-        ("172.16.0.1/33", "172.16.0.1/33"),
-        ("172.16.0.256/16", "172.16.0.256/16"),
-        ("172.16.0.1/16,mtu=big", "big"),
-        ("172.16.0.1/16,mac=02:00", "02:00"),
-        ("172.16.0.1/16,gw=there", "there"),
-        ("172.16.0.1/16,colour=red", "colour"),
-        (
-            "172.16.0.1/16,route=10.0.0.0/8@fd00::1",
-            "10.0.0.0/8@fd00::1",
-        ),
-        ("172.16.0.1/16,name=sixteen-letters-", "sixteen-letters-"),
-        ("172.16.0.1/16,name=lo", "lo"),
-        ("172.16.0.1/16,172.16.0.1/24", "172.16.0.1/24"),
-        ("to=ns1", "to=ns1"),
-        ("macvlan:eth0", "macvlan"),
-        ("nonsense", "nonsense"),
-        ("ns:", "ns:"),
-    ] {
-        refused(host, &["run", "--net", value, "--", "true"], text);
-    }
-    for (args, text) in [
-        (["run", "--name", "a/b", "--", "true"], "a/b"),
-        (["run", "--name", "", "--", "true"], "name"),
-        (["run", "--share", "moon", "--", "true"], "moon"),
-        (["run", "--moon", "x", "--", "true"], "--moon"),
-        (
-            ["run", "--rootfs", "file", "--", "true"],
-            "file is no directory",
-        ),
-        (["run", "--rootfs", "gone", "--", "true"], "gone"),
-    ] {
-        refused(host, &args, text);
-    }
-    refused(host, &["run"], "neither a command");
-}
-
-fn an_address_in_use_is_refused(host: &Host) {
-    host.sh(
-        "ip link add here type veth peer name there && ip address add 10.9.0.1/24 dev here && ip link set here up",
-    );
-    refused(
-        host,
-        &["run", "--net", "10.9.0.1/24", "--", "true"],
-        "address 10.9.0.1 is in use on the host: link here",
-    );
-    host.sh("ip link del here");
-    stays(host, "c", &[NET]);
-    refused(
-        host,
-        &["run", "--net", NET, "--", "true"],
-        "address 172.16.0.1 is in use",
-    );
-    delete(host, "c");
-}
-
-fn a_container_that_does_not_run_is_no_peer(host: &Host) {
-    refused(
-        host,
-        &[
-            "run",
-            "--net",
-            "10.0.0.2/24,to=gone,peer=10.0.0.1",
-            "--",
-            "true",
-        ],
-        "gone",
-    );
-}
-
-fn a_name_is_taken_once(host: &Host) {
-    stays(host, "c", &[]);
-    refused(host, &["run", "--name", "c", "--", "true"], "c");
-    delete(host, "c");
-    let both: Vec<_> = (0..2)
-        .map(|_| {
-            host.tincan(["run", "-d", "--name", "c", "--", "sleep", "1000"])
-                .spawn()
-        })
-        .collect();
-    let codes = both
-        .into_iter()
-        .map(|child| child.wait_with_output().unwrap().status.code());
-    let mut codes: Vec<Option<i32>> = codes.collect();
-    codes.sort();
-    assert_eq!(codes, [Some(0), Some(125)]);
-    delete(host, "c");
-}
-
-fn sigterm_is_forwarded(host: &Host) {
-    let script = "trap 'exit 7' TERM; touch ready; while :; do sleep 0.05; done";
-    let child = host.tincan(["run", "--", "sh", "-c", script]).spawn();
-    host.wait_until("the command is ready", || host.dir().join("ready").exists());
-    host.sh(&format!("kill {}", child.id()));
-    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(7));
-}
-
-fn fifty_at_once_leave_nothing(host: &Host) {
-    let all: Vec<_> = (0..50)
-        .map(|number| {
-            let net = format!("172.16.{number}.1/24");
-            host.tincan(["run", "--net", &net, "--", "true"]).spawn()
-        })
-        .collect();
-    for child in all {
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-        assert!(output.status.success());
-    }
-    host.assert_clean();
 }
 
 fn gc_clears_a_killed_run_away(host: &Host) {
