@@ -46,14 +46,21 @@ impl FromStr for SignalNumber {
             (_, Ok(signal)) => Ok(SignalNumber(signal as i32)),
             ("SIGRTMIN", _) => Ok(SignalNumber(libc::SIGRTMIN())),
             ("SIGRTMAX", _) => Ok(SignalNumber(libc::SIGRTMAX())),
-            (name, _) => name
-                .strip_prefix("SIGRTMIN+")
-                .and_then(|offset| offset.parse::<i32>().ok())
-                .map(|offset| libc::SIGRTMIN() + offset)
+            (name, _) => real_time(name)
                 .filter(|number| (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(number))
                 .map(SignalNumber)
                 .ok_or_else(unknown),
         }
+    }
+}
+
+/// A real-time signal by its distance from the first or the last (signal(7)).
+fn real_time(name: &str) -> Option<i32> {
+    let offset = |text: &str| text.parse::<u8>().ok().map(i32::from);
+    match (name.strip_prefix("SIGRTMIN+"), name.strip_prefix("SIGRTMAX-")) {
+        (Some(text), _) => Some(libc::SIGRTMIN() + offset(text)?),
+        (_, Some(text)) => Some(libc::SIGRTMAX() - offset(text)?),
+        _ => None,
     }
 }
 

@@ -66,6 +66,28 @@ enum LogFormat {
     Json,
 }
 
+/// Who makes the cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum CgroupManager {
+    /// tincan itself.
+    Cgroupfs,
+    /// systemd: not done yet.
+    Systemd,
+    /// Nobody: not done yet.
+    Disabled,
+}
+
+/// Whether cgroups may be done without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Rootless {
+    /// Not done yet.
+    True,
+    /// They may not.
+    False,
+    /// As the user is root or not: since root is needed, not.
+    Auto,
+}
+
 /// The options before the command, as runc has them.
 #[derive(Debug, clap::Args)]
 struct Globals {
@@ -78,6 +100,75 @@ struct Globals {
     /// How errors are written to the log
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
+    /// Write to the log what is called, too
+    #[arg(long)]
+    debug: bool,
+    /// Let systemd make the cgroups: not done yet
+    #[arg(long)]
+    systemd_cgroup: bool,
+    /// Who makes the cgroups
+    #[arg(long, value_name = "MANAGER", default_value = "cgroupfs")]
+    cgroup_manager: CgroupManager,
+    /// Go on where cgroups may not be made
+    #[arg(long, value_name = "WHETHER", default_value = "auto")]
+    rootless: Rootless,
+}
+
+impl Globals {
+    /// Refuses what runc and crun have and tincan does not do yet.
+    fn check(&self) -> Result<(), Usage> {
+        let not_yet = |option: &str, hint: &str| {
+            Err(Usage::new(
+                format!("{option}: tincan does not do this yet"),
+                hint,
+            ))
+        };
+        if self.systemd_cgroup {
+            return not_yet(
+                "--systemd-cgroup",
+                "leave it out: tincan makes the cgroups itself, at paths such as `/tincan/ns1`",
+            );
+        }
+        match self.cgroup_manager {
+            CgroupManager::Cgroupfs => {}
+            CgroupManager::Systemd => {
+                return not_yet(
+                    "--cgroup-manager systemd",
+                    "`--cgroup-manager cgroupfs` is there",
+                );
+            }
+            CgroupManager::Disabled => {
+                return not_yet(
+                    "--cgroup-manager disabled",
+                    "`--cgroup-manager cgroupfs` is there",
+                );
+            }
+        }
+        match self.rootless {
+            Rootless::False | Rootless::Auto => Ok(()),
+            Rootless::True => not_yet("--rootless true", "`--rootless auto` is there"),
+        }
+    }
+
+    /// Appends a line to the log, if there is one.
+    fn log(&self, level: &str, message: &str) {
+        let Some(path) = &self.log else {
+            return;
+        };
+        let time = crate::engine::state::now();
+        let line = match self.log_format {
+            LogFormat::Text => format!("time={time} level={level} msg={message:?}"),
+            LogFormat::Json => json!({"level": level, "msg": message, "time": time}).to_string(),
+        };
+        let written = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| writeln!(file, "{line}"));
+        if let Err(cause) = written {
+            complain!("tincan: {}: {cause}", path.display());
+        }
+    }
 }
 
 /// A failure of the command line itself, and not of what it asked for.
@@ -116,6 +207,15 @@ pub fn main() -> ExitCode {
     let Some((name, matches)) = matches.subcommand() else {
         unreachable!("clap requires a command");
     };
+    if let Err(error) = globals.check() {
+        return fail(&error.into(), &globals);
+    }
+    if globals.debug {
+        let words: Vec<_> = std::env::args_os()
+            .map(|word| word.display().to_string())
+            .collect();
+        globals.log("debug", &words.join(" "));
+    }
     let root = StateRoot::new(std::path::absolute(&globals.root).unwrap_or(globals.root.clone()));
     match dispatch(name, matches, &Engine::new(root)) {
         Ok(code) => code,
@@ -127,6 +227,15 @@ fn command_line() -> Command {
     Globals::augment_args(Command::new("tincan"))
         .about("A minimal container runtime focused on networking")
         .version(VERSION)
+        .disable_version_flag(true)
+        .arg(
+            clap::Arg::new("version")
+                .short('v')
+                .visible_short_alias('V')
+                .long("version")
+                .action(clap::ArgAction::Version)
+                .help("Print the version"),
+        )
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
@@ -199,28 +308,7 @@ fn fail(error: &anyhow::Error, globals: &Globals) -> ExitCode {
     if let Some(hint) = hint {
         complain!("hint: {hint}");
     }
-    if let Some(path) = &globals.log {
-        let line = match globals.log_format {
-            LogFormat::Text => format!(
-                "time={} level=error msg={message:?}",
-                crate::engine::state::now()
-            ),
-            LogFormat::Json => json!({
-                "level": "error",
-                "msg": message,
-                "time": crate::engine::state::now(),
-            })
-            .to_string(),
-        };
-        let written = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .and_then(|mut file| writeln!(file, "{line}"));
-        if let Err(cause) = written {
-            complain!("tincan: {}: {cause}", path.display());
-        }
-    }
+    globals.log("error", &message);
     ExitCode::from(engine.map_or(125, EngineError::exit_code))
 }
 

@@ -8,10 +8,11 @@ use rustix::io::Errno;
 use super::child::Child;
 use super::error::EngineError;
 use super::hold::{Birth, Engine, HeldProcess, Up, clone_joined, oci_state};
-use super::hook;
+use super::hook::{self, HookFailed, Why};
 use super::state::{State, Status, remove_file};
 use super::undo;
 use crate::cgroup::Entrances;
+use crate::plan::step::HookKind;
 use crate::plan::topology::{NamespaceKind, Node};
 use crate::sys::channel;
 use crate::sys::errno_of;
@@ -45,9 +46,17 @@ impl Engine {
         if let Some((report, _)) = channel::receive(&connection).map_err(failed)? {
             let errno = Errno::from_raw_os_error(report.errno);
             let step = state.release.iter().find(|step| step.index == report.step);
-            if step.is_some_and(|step| step.hook) {
-                // Lifecycle 7: the container is stopped, and undone with its poststop hooks.
+            if let Some(path) = step.and_then(|step| step.hook.clone()) {
+                // The container is stopped, and undone with its poststop hooks (runtime-spec runtime.md, Lifecycle 7).
                 undo::delete(self, state, true)?;
+                return Err(EngineError::Hook {
+                    container: state.id.clone(),
+                    hook: HookFailed {
+                        kind: HookKind::StartContainer.to_string(),
+                        path,
+                        why: Why::of_code(errno),
+                    },
+                });
             }
             return Err(match step {
                 Some(step) => match &step.program {

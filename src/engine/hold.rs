@@ -726,7 +726,10 @@ fn release_steps(node: &Node, start: usize) -> Vec<ReleaseStep> {
                 Step::Exec(command) => command.args.first().cloned(),
                 _ => None,
             },
-            hook: matches!(step, Step::Hook(..)),
+            hook: match step {
+                Step::Hook(_, hook) => Some(hook.path.clone()),
+                _ => None,
+            },
         })
         .collect()
 }

@@ -71,8 +71,8 @@ pub struct ReleaseStep {
     pub what: String,
     /// The program, when the step is the exec: its failure has messages of its own.
     pub program: Option<String>,
-    /// Whether it is a hook, whose failure is the container's end.
-    pub hook: bool,
+    /// The program, when the step is a hook, whose failure is the container's end.
+    pub hook: Option<PathBuf>,
 }
 
 /// What undoes a deed that outlives the container's processes.

@@ -7,11 +7,12 @@ mod dry_run;
 mod faults;
 mod host;
 mod machine;
+mod namespaces;
 mod oci;
 mod pair;
 mod run;
-mod terminal;
 mod signals;
+mod terminal;
 
 fn main() -> std::process::ExitCode {
     let cases = [
@@ -19,6 +20,7 @@ fn main() -> std::process::ExitCode {
         run::tests(),
         pair::tests(),
         oci::tests(),
+        namespaces::tests(),
         terminal::tests(),
         dry_run::tests(),
         signals::tests(),

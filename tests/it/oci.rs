@@ -14,6 +14,19 @@ pub fn tests() -> Vec<Case> {
         the_process_is_what_the_bundle_says,
         limits_are_in_the_cgroup,
         hooks_run_in_order_with_the_state_on_their_input,
+        a_failing_hook_ends_the_container,
+        rights_are_what_the_bundle_says,
+        devices_and_paths_are_what_the_bundle_says,
+        limits_as_podman_asks_for_them,
+        home_and_directory_are_the_users,
+        a_leaked_descriptor_is_no_way_out,
+        descriptors_are_kept_on_request_alone,
+        exec_starts_from_what_was_created,
+        exec_takes_runcs_options,
+        exec_enters_a_cgroup_below,
+        a_commands_container_is_entered_as_it_is,
+        signals_have_names_and_numbers,
+        options_of_all_commands_are_told,
         what_is_not_done_yet_is_refused_by_name,
         a_bundle_is_wired,
         a_bundle_of_runcs_own_runs,
@@ -191,6 +204,511 @@ fn hooks_run_in_order_with_the_state_on_their_input(host: &Host) {
     let wanted = "prestart \"status\":\"creating\"\ncreateRuntime \"status\":\"creating\"\n\
                   createContainer \"status\":\"creating\"\npoststart \"status\":\"running\"\npoststop \"status\":\"stopped\"\n";
     assert_eq!(log, wanted);
+}
+
+/// A bundle of which each hook of a kind writes the kind, and what it got on its input, to `log`; one of them fails.
+fn hooked(host: &Host, name: &str, script: &str, failing: &str) -> String {
+    let log = host.dir().join("log").display().to_string();
+    changed(host, name, script, |spec| {
+        for kind in HOOKS {
+            let fails = if kind == failing { "; exit 9" } else { "" };
+            // Those in the container's mount namespace have no way to the log but their standard error.
+            let to = if kind == "startContainer" {
+                "/dev/stderr".to_owned()
+            } else {
+                log.clone()
+            };
+            let script = format!("echo {kind} $(cat) >>{to}{fails}");
+            spec["hooks"][kind] =
+                json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 20}]);
+        }
+    })
+}
+
+const HOOKS: [&str; 6] = [
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+];
+
+fn a_failing_hook_ends_the_container(host: &Host) {
+    for (index, failing) in HOOKS.into_iter().enumerate() {
+        let bundle = hooked(host, failing, "sleep 1000", failing);
+        let log = host.dir().join("log");
+        std::fs::write(&log, "").expect("the log is ours");
+        let created = format!(
+            "{} create --bundle {bundle} c1 </dev/null 2>>log",
+            Host::TINCAN
+        );
+        let started = format!("{} start c1 2>>log", Host::TINCAN);
+        let deleted = format!("{} delete --force c1 2>>log", Host::TINCAN);
+        let said = host.sh(&format!(
+            "{created} && {started} && {deleted} && echo done || true"
+        ));
+        let log = std::fs::read_to_string(&log).expect("the hooks' log");
+        if failing == "poststop" {
+            // The container is gone by then: it is told, and changes nothing.
+            assert_eq!(said, "done\n", "{log}");
+        } else {
+            assert_eq!(said, "", "{failing}: {log}");
+        }
+        assert!(
+            log.contains(&format!("tincan: c1: {failing} hook /bin/sh: ")),
+            "{log}"
+        );
+        // Those before it have run, none after it but poststop (runtime.md, Lifecycle 12 and 13).
+        for (other, kind) in HOOKS.into_iter().enumerate() {
+            let ran = log
+                .lines()
+                .any(|line| line.starts_with(&format!("{kind} {{")));
+            assert_eq!(
+                ran,
+                other <= index || kind == "poststop",
+                "{failing}, {kind}: {log}"
+            );
+        }
+        for line in log
+            .lines()
+            .filter(|line| HOOKS.iter().any(|kind| line.starts_with(kind)))
+        {
+            let (kind, state) = line.split_once(' ').expect("a kind and a state");
+            let state: Value = serde_json::from_str(state).expect("the state is JSON");
+            assert_eq!(state["id"], "c1");
+            assert_eq!(state["bundle"], bundle);
+            assert_eq!(
+                state["pid"].as_i64().expect("a pid") > 0,
+                kind != "poststop",
+                "{line}"
+            );
+            let status = match kind {
+                "startContainer" => "created",
+                "poststart" => "running",
+                "poststop" => "stopped",
+                _ => "creating",
+            };
+            assert_eq!(state["status"], status, "{line}");
+        }
+        host.assert_clean();
+    }
+}
+
+fn rights_are_what_the_bundle_says(host: &Host) {
+    let script = "grep -E '^(Cap|NoNewPrivs|Groups)' /proc/self/status; ulimit -c; ulimit -Hn; ulimit -Sn; cat /proc/self/oom_score_adj";
+    let rights = |spec: &mut Value| {
+        spec["process"]["user"] = json!({"uid": 5, "gid": 6, "additionalGids": [9, 7]});
+        spec["process"]["noNewPrivileges"] = json!(false);
+        spec["process"]["oomScoreAdj"] = json!(123);
+        spec["process"]["rlimits"] = json!([
+            {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+            {"type": "RLIMIT_NOFILE", "soft": 70, "hard": 80},
+        ]);
+        // Five sets, five values: 1 << 0 is CHOWN, 1 << 5 KILL, 1 << 10 NET_BIND_SERVICE, 1 << 13 NET_RAW.
+        spec["process"]["capabilities"] = json!({
+            "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW"],
+            "permitted": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE"],
+            "effective": ["CAP_CHOWN", "CAP_KILL"],
+            "inheritable": ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"],
+            "ambient": ["CAP_CHOWN"],
+        });
+    };
+    let bundle = changed(host, "rights", script, rights);
+    // What the program gets by exec: the ambient set becomes permitted and effective (capabilities(7)).
+    let wanted = "Groups:\t7 9 \nCapInh:\t0000000000000401\nCapPrm:\t0000000000000001\nCapEff:\t0000000000000001\n\
+                  CapBnd:\t0000000000002421\nCapAmb:\t0000000000000001\nNoNewPrivs:\t0\n0\n80\n70\n123\n";
+    assert_eq!(host.tincan(["run", "--bundle", &bundle, "c1"]).ok(), wanted);
+}
+
+fn devices_and_paths_are_what_the_bundle_says(host: &Host) {
+    let script = "stat -c '%F %a %u:%g %t:%T' /dev/mine /dev/pipe /dev/null; head -c1 /dev/mine | wc -c; \
+                  head -c1 /dev/closed 2>/dev/null || echo closed; \
+                  cat /masked/file | wc -c; ls /masked/dir | wc -l; touch /frozen/x 2>/dev/null || echo frozen; \
+                  touch /free/x && echo free; for l in fd stdin ptmx; do readlink /dev/$l; done";
+    let bundle = changed(host, "devices", script, |spec| {
+        spec["root"]["readonly"] = json!(false);
+        spec["linux"]["devices"] = json!([
+            {"path": "/dev/mine", "type": "c", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 3, "gid": 4},
+            {"path": "/dev/closed", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666},
+            {"path": "/dev/pipe", "type": "p", "fileMode": 0o600},
+        ]);
+        let rules = &mut spec["linux"]["resources"]["devices"];
+        let rule = |allow: bool, minor: u32| json!({"allow": allow, "type": "c", "major": 1, "minor": minor, "access": "rwm"});
+        *rules = json!([{"allow": false, "access": "rwm"}, rule(true, 5), rule(true, 3)]);
+        spec["linux"]["maskedPaths"] = json!(["/masked/file", "/masked/dir", "/masked/none"]);
+        spec["linux"]["readonlyPaths"] = json!(["/frozen", "/none"]);
+    });
+    host.sh(&format!(
+        "cd {bundle}/rootfs && mkdir -p masked/dir frozen free && echo secret | tee masked/file masked/dir/file"
+    ));
+    let wanted = "character special file 644 3:4 1:5\nfifo 600 0:0 0:0\ncharacter special file 666 0:0 1:3\n1\nclosed\n\
+                  0\n0\nfrozen\nfree\n/proc/self/fd\n/proc/self/fd/0\npts/ptmx\n";
+    assert_eq!(host.tincan(["run", "--bundle", &bundle, "c1"]).ok(), wanted);
+}
+
+fn limits_as_podman_asks_for_them(host: &Host) {
+    // `podman run --memory 64m --memory-swap 64m --cpus 0.5 --cpu-shares 512 --pids-limit 50 --cpuset-cpus 0`, by its config.json.
+    let bundle = changed(host, "podman", "sleep 1000", |spec| {
+        spec["linux"]["cgroupsPath"] = json!("/libpod_parent/libpod-1");
+        spec["linux"]["resources"] = json!({
+            "devices": [
+                {"allow": false, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"},
+            ],
+            "memory": {"limit": 67_108_864, "swap": 67_108_864},
+            "cpu": {"shares": 512, "quota": 50_000, "period": 100_000, "cpus": "0"},
+            "pids": {"limit": 50},
+        });
+    });
+    apart(host, &format!("run --detach --bundle {bundle} c1"));
+    let read = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| format!("-name {name}")).collect();
+        let names = names.join(" -o ");
+        host.sh(&format!(
+            "cat $(find /sys/fs/cgroup -path '*libpod_parent/libpod-1/*' '(' {names} ')')"
+        ))
+    };
+    let found = [
+        read(&["memory.limit_in_bytes", "memory.max"]),
+        read(&["pids.max"]),
+        read(&["cpuset.cpus"]),
+        read(&["cpu.shares", "cpu.weight"]),
+    ];
+    let quota = read(&["cpu.cfs_quota_us", "cpu.max"]);
+    host.tincan(["delete", "--force", "c1"]).ok();
+    // 512 shares of v1 are 20 of v2's weight (runc's conversion).
+    let shares = found[3].trim();
+    assert!(shares == "512" || shares == "20", "{shares}");
+    assert_eq!(&found[..3], ["67108864\n", "50\n", "0\n"]);
+    assert!(quota.starts_with("50000"), "{quota}");
+    // What podman made the parent for stays; nobody else does here.
+    host.sh("for d in $(find /sys/fs/cgroup -name libpod_parent); do rmdir $d; done");
+}
+
+fn home_and_directory_are_the_users(host: &Host) {
+    let look = |name: &str, script: &str, env: Value| {
+        let bundle = changed(host, name, script, |spec| {
+            spec["process"]["user"] = json!({"uid": 5, "gid": 6});
+            spec["process"]["env"] = env;
+            spec["process"]["cwd"] = json!("/closed/in");
+            // Root without its rights over files is no more than another user.
+            spec["process"]["capabilities"] = json!({});
+        });
+        host.sh(&format!(
+            "cd {bundle}/rootfs && mkdir -p closed/in etc && chown -R 5:6 closed && chmod 700 closed && \
+             echo me:x:5:6::/home/me:/bin/sh >etc/passwd"
+        ));
+        host.tincan(["run", "--bundle", &bundle, "c1"]).ok()
+    };
+    let path = "PATH=/bin";
+    assert_eq!(
+        look("from-passwd", "echo $HOME; pwd", json!([path])),
+        "/home/me\n/closed/in\n"
+    );
+    assert_eq!(look("own", "echo $HOME", json!([path, "HOME=/h"])), "/h\n");
+    assert_eq!(
+        look("empty", "echo $HOME", json!([path, "HOME="])),
+        "/home/me\n"
+    );
+    let unknown = changed(host, "unknown", "echo $HOME", |spec| {
+        spec["process"]["user"] = json!({"uid": 4242, "gid": 0});
+    });
+    host.sh(&format!("mkdir -p {unknown}/rootfs/etc && rm -f {unknown}/rootfs/etc/passwd && mkfifo {unknown}/rootfs/etc/passwd"));
+    assert_eq!(host.tincan(["run", "--bundle", &unknown, "c1"]).ok(), "/\n");
+}
+
+/// CVE-2024-21626: a working directory by way of a descriptor that is open while the container is made.
+fn a_leaked_descriptor_is_no_way_out(host: &Host) {
+    for (name, cwd) in [("plain", "/proc/self/fd/9"), ("linked", "/way/out")] {
+        let bundle = changed(host, name, "pwd; ls", |spec| {
+            spec["process"]["cwd"] = json!(cwd)
+        });
+        host.sh(&format!(
+            "mkdir {bundle}/rootfs/way && ln -s /proc/self/fd/9 {bundle}/rootfs/way/out"
+        ));
+        let said = host.sh(&format!(
+            "{} run --bundle {bundle} c1 9</ 2>&1 || true",
+            Host::TINCAN
+        ));
+        let wanted =
+            format!("tincan: c1: change to the directory {cwd}: Too many levels of symbolic links");
+        assert_eq!(said.lines().next(), Some(wanted.as_str()), "{said}");
+    }
+    let bundle = shell(host, "still", "sleep 1000");
+    apart(host, &format!("run --detach --bundle {bundle} c1"));
+    let said = host.sh(&format!(
+        "{} exec --cwd /proc/self/fd/9 c1 ls 9</ 2>&1 || true",
+        Host::TINCAN
+    ));
+    assert!(said.contains("Too many levels of symbolic links"), "{said}");
+    host.tincan(["delete", "--force", "c1"]).ok();
+}
+
+fn descriptors_are_kept_on_request_alone(host: &Host) {
+    let look =
+        "for n in 3 4 5 6 7 8 9; do readlink /proc/self/fd/$n; done; echo $LISTEN_FDS $LISTEN_PID";
+    let bundle = changed(host, "kept", &format!("{{ {look}; }} 2>/dev/null"), |_| ());
+    host.sh("echo a >a; echo b >b");
+    let said = |how: &str| {
+        let script = format!(
+            "exec 3<a 4<b 5<a; {how} exec {} run --bundle {bundle}",
+            Host::TINCAN
+        );
+        move |options: &str| host.sh(&format!("{script} {options} c1"))
+    };
+    // In the container those files have no path of its own, but the one they had outside.
+    assert_eq!(said("")(""), "\n");
+    assert_eq!(said("")("--preserve-fds 2"), "/run/work/a\n/run/work/b\n\n");
+    let sockets = said("export LISTEN_FDS=1 LISTEN_PID=$$;");
+    assert_eq!(
+        sockets("--preserve-fds 1"),
+        "/run/work/a\n/run/work/b\n1 1\n"
+    );
+    let refused = host
+        .tincan(["run", "--preserve-fds", "3", "-b", &bundle, "c1"])
+        .fails(125);
+    assert!(
+        refused.contains("--preserve-fds 3: descriptor 3 is not open"),
+        "{refused}"
+    );
+}
+
+fn exec_starts_from_what_was_created(host: &Host) {
+    let bundle = changed(host, "created", "sleep 1000", |spec| {
+        spec["process"]["user"] = json!({"uid": 5, "gid": 6, "additionalGids": [7]});
+        spec["process"]["cwd"] = json!("/tmp");
+        spec["process"]["env"] = json!(["PATH=/bin", "WORD=first"]);
+        spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]);
+    });
+    apart(host, &format!("run --detach --bundle {bundle} c1"));
+    host.sh(&format!(
+        "sed -i s/first/second/ {bundle}/config.json; grep -q second {bundle}/config.json"
+    ));
+    let look = "id -u; id -g; id -G; pwd; echo $WORD $HOME; ulimit -n; umask";
+    let said = host.tincan(["exec", "c1", "sh", "-c", look]).ok();
+    assert_eq!(said, "5\n6\n6 7\n/tmp\nfirst /\n77\n0022\n");
+    host.sh(&format!("rm {bundle}/config.json"));
+    let said = host
+        .tincan(["exec", "-u", "8", "c1", "sh", "-c", "id -u; id -g"])
+        .ok();
+    assert_eq!(said, "8\n6\n");
+    host.tincan(["delete", "--force", "c1"]).ok();
+}
+
+fn exec_takes_runcs_options(host: &Host) {
+    let bundle = shell(host, "options", "sleep 1000");
+    apart(host, &format!("run --detach --bundle {bundle} c1"));
+    let exec = |args: &[&str]| host.tincan([&["exec"], args].concat()).ok();
+    let status = |field: &str| format!("grep {field} /proc/self/status");
+    let bounding = status("CapBnd");
+    // The template's three are AUDIT_WRITE 29, KILL 5, NET_BIND_SERVICE 10; NET_RAW is 13.
+    assert_eq!(
+        exec(&["c1", "sh", "-c", &bounding]),
+        "CapBnd:\t0000000020000420\n"
+    );
+    let more = exec(&["--cap", "NET_RAW", "c1", "sh", "-c", &bounding]);
+    assert_eq!(more, "CapBnd:\t0000000020002420\n");
+    let no_new_privs = status("NoNewPrivs");
+    let off = exec(&["--no-new-privs=false", "c1", "sh", "-c", &no_new_privs]);
+    assert_eq!(off, "NoNewPrivs:\t0\n");
+    assert_eq!(exec(&["-g", "7", "-g", "9", "c1", "id", "-G"]), "0 7 9\n");
+    // Between the name and the command an option is ours, after it the command's.
+    assert_eq!(exec(&["c1", "--env", "A=b", "sh", "-c", "echo $A"]), "b\n");
+    assert_eq!(exec(&["c1", "echo", "-e", "A=b"]), "A=b\n");
+    let fds = format!(
+        "exec 3<{bundle}/config.json; {} exec --preserve-fds 1 c1 readlink /proc/self/fd/3",
+        Host::TINCAN
+    );
+    assert_eq!(host.sh(&fds), format!("{bundle}/config.json\n"));
+    let process =
+        json!({"cwd": "/tmp", "args": ["sh", "-c", "pwd; id -u"], "user": {"uid": 9, "gid": 9}});
+    std::fs::write(host.dir().join("process.json"), process.to_string()).expect("a file");
+    assert_eq!(exec(&["--process", "process.json", "c1"]), "/tmp\n9\n");
+    for (args, text) in [
+        (
+            &["--process", "process.json", "-u", "1", "c1"][..],
+            "--user",
+        ),
+        (
+            &["--apparmor", "x", "c1", "true"],
+            "--apparmor: tincan does not do this yet",
+        ),
+        (
+            &["--process-label", "x", "c1", "true"],
+            "--process-label: tincan does not do this yet",
+        ),
+        (&["--cap", "FLY", "c1", "true"], "`FLY` is no capability"),
+        (&["--cwd", "tmp", "c1", "true"], "`tmp` is not absolute"),
+        (&["-e", "A", "c1", "true"], "`A`"),
+        (&["-u", "root", "c1", "true"], "`root`"),
+        (&["c1"], "there is no command"),
+    ] {
+        let said = host.tincan([&["exec"], args].concat()).fails(125);
+        assert!(said.contains(text), "{args:?}: {said}");
+    }
+    host.tincan(["delete", "--force", "c1"]).ok();
+}
+
+fn exec_enters_a_cgroup_below(host: &Host) {
+    let bundle = changed(host, "below", "sleep 1000", |spec| {
+        spec["linux"]["cgroupsPath"] = json!("/tincan/below");
+    });
+    apart(host, &format!("run --detach --bundle {bundle} c1"));
+    host.sh(
+        "for d in $(find /sys/fs/cgroup -type d -path '*/tincan/below'); do mkdir $d/sub; for f in cpuset.cpus cpuset.mems; do [ ! -e $d/$f ] || cat $d/$f >$d/sub/$f; done; done",
+    );
+    let inside = |args: &[&str]| {
+        let look = [
+            "c1",
+            "sh",
+            "-c",
+            "grep -c tincan/below/sub /proc/self/cgroup",
+        ];
+        host.tincan([&["exec"], args, &look].concat())
+    };
+    let all: u32 = inside(&["--cgroup", "/sub"])
+        .ok()
+        .trim()
+        .parse()
+        .expect("a number");
+    assert!(all > 0);
+    inside(&[]).fails(1);
+    let v1 = std::path::Path::new("/sys/fs/cgroup/pids").exists();
+    if v1 {
+        assert_eq!(inside(&["--cgroup", "pids:sub"]).ok(), "1\n");
+    }
+    for (asked, text) in [
+        ("..", "names no cgroup below the container's"),
+        ("moon:/sub", "names no cgroup below the container's"),
+        ("/none", "/tincan/below/none"),
+    ] {
+        let said = inside(&["--cgroup", asked]).fails(125);
+        assert!(said.contains(text), "{asked}: {said}");
+    }
+    host.tincan(["delete", "--force", "c1"]).ok();
+}
+
+fn a_commands_container_is_entered_as_it_is(host: &Host) {
+    let run = |options: &str| {
+        let there = format!(
+            "cd /usr && WORD=tin {} run -d --name c1 {options} -- sleep 1000",
+            Host::TINCAN
+        );
+        host.sh(&there);
+    };
+    let look = "pwd; echo $WORD; grep CapEff /proc/self/status; readlink /proc/1/cwd";
+    run("");
+    let own = host.sh("grep CapEff /proc/self/status");
+    let said = host.tincan(["exec", "c1", "sh", "-c", look]).ok();
+    assert_eq!(said, format!("/usr\ntin\n{own}/usr\n"));
+    host.tincan(["delete", "--force", "c1"]).ok();
+    run(&format!("--rootfs {}", host.busybox_rootfs().display()));
+    let said = host.tincan(["exec", "c1", "sh", "-c", look]).ok();
+    let first = host
+        .tincan(["exec", "c1", "grep", "CapEff", "/proc/1/status"])
+        .ok();
+    assert_eq!(said, format!("/\n\n{first}/\n"));
+    host.tincan(["delete", "--force", "c1"]).ok();
+}
+
+fn signals_have_names_and_numbers(host: &Host) {
+    let script = "for s in USR1 USR2 HUP 34 64; do trap \"echo $s >>/tmp/log\" $s; done; touch /tmp/ready; while :; do sleep 0.05; done";
+    let bundle = changed(host, "signals", script, |spec| {
+        spec["root"]["readonly"] = json!(false)
+    });
+    host.sh(&format!("mkdir -p {bundle}/rootfs/tmp"));
+    apart(host, &format!("run --detach --bundle {bundle} c1"));
+    let file = |name: &str| std::path::Path::new(&bundle).join("rootfs/tmp").join(name);
+    host.wait_until("it is ready", || file("ready").exists());
+    for (count, signal) in ["USR1", "sigusr2", "1", "SIGRTMIN", "SIGRTMAX-0"]
+        .into_iter()
+        .enumerate()
+    {
+        host.tincan(["kill", "c1", signal]).ok();
+        host.wait_until("the signal has arrived", || {
+            std::fs::read_to_string(file("log")).is_ok_and(|log| log.lines().count() == count + 1)
+        });
+    }
+    let log = std::fs::read_to_string(file("log")).expect("the log");
+    assert_eq!(log, "USR1\nUSR2\nHUP\n34\n64\n");
+    // To every process of it: the shell's sleep as well.
+    host.tincan(["kill", "--all", "c1", "KILL"]).ok();
+    host.wait_until("the container is stopped", || {
+        status(host, "c1") == "stopped"
+    });
+    let said = host.tincan(["kill", "c1"]).fails(125);
+    assert!(
+        said.contains("cannot kill a container that is stopped"),
+        "{said}"
+    );
+    host.tincan(["delete", "c1"]).ok();
+}
+
+fn options_of_all_commands_are_told(host: &Host) {
+    let bundle = shell(host, "told", "sleep 1000");
+    // Options after the name, as callers of runc give them too.
+    apart(
+        host,
+        &format!("create c1 --bundle {bundle} --no-new-keyring --no-pivot --pid-file pid"),
+    );
+    assert_eq!(host.tincan(["list", "-q"]).ok(), "c1\n");
+    let list: Value =
+        serde_json::from_str(&host.tincan(["list", "-f", "json"]).ok()).expect("JSON");
+    assert_eq!(list[0]["id"], "c1");
+    assert_eq!(list[0]["status"], "created");
+    host.tincan(["delete", "c1", "--force"]).ok();
+    host.tincan(["delete", "c1", "-f"]).ok();
+    let said = host.tincan(["delete", "c1"]).fails(125);
+    assert!(said.contains("container c1 does not exist"), "{said}");
+    for (args, text) in [
+        (
+            &["--systemd-cgroup", "list"][..],
+            "--systemd-cgroup: tincan does not do this yet",
+        ),
+        (
+            &["--cgroup-manager", "systemd", "list"],
+            "--cgroup-manager systemd: tincan does not do this yet",
+        ),
+        (
+            &["--rootless", "true", "list"],
+            "--rootless true: tincan does not do this yet",
+        ),
+        (&["run", "--keep", "--", "true"], "<ID>"),
+        (
+            &["run", "--no-pivot", "--", "true"],
+            "--no-pivot is for a bundle's container",
+        ),
+    ] {
+        let said = host.tincan(args).fails(125);
+        assert!(said.contains(text), "{args:?}: {said}");
+    }
+    host.tincan(["--cgroup-manager", "cgroupfs", "--rootless", "auto", "list"])
+        .ok();
+    host.tincan([
+        "--debug",
+        "--log",
+        "log",
+        "--log-format",
+        "json",
+        "state",
+        "c1",
+    ])
+    .fails(125);
+    let log = std::fs::read_to_string(host.dir().join("log")).expect("the log");
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines[0]["level"], "debug");
+    assert_eq!(lines[1]["level"], "error");
+    assert_eq!(lines[1]["msg"], "container c1 does not exist");
+    // A stopped container stays, if it is told to.
+    let bundle = shell(host, "keep", "exit 4");
+    host.tincan(["run", "--keep", "--bundle", &bundle, "c2"])
+        .fails(4);
+    assert_eq!(status(host, "c2"), "stopped");
+    host.tincan(["delete", "c2"]).ok();
 }
 
 fn what_is_not_done_yet_is_refused_by_name(host: &Host) {

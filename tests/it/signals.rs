@@ -74,7 +74,7 @@ fn forwards(host: &Host, args: &[&str]) {
 
 fn script(signal: Signal) -> String {
     let name = signal.as_str().trim_start_matches("SIG");
-    format!("trap 'kill $!; exit 7' {name}; touch /run/work/ready; sleep 1000 & wait")
+    format!("trap 'kill $!; exit 7' {name}; sleep 1000 & touch /run/work/ready; wait")
 }
 
 fn signals_reach_the_command_of_run(host: &Host) {

@@ -662,6 +662,109 @@ mod tests {
         );
     }
 
+    /// Every property of config.md and config-linux.md (1.3.0) that is not refused is still there in the typed specification:
+    /// one that `oci-spec` did not know would be skipped without a word.
+    #[test]
+    fn no_property_of_the_specification_is_lost() {
+        let resources = "/linux/resources";
+        let throttle = json!([{"major": 8, "minor": 0, "rate": 1024}]);
+        let all = [
+            ("/root", json!({"path": "r", "readonly": false})),
+            ("/hostname", json!("h")),
+            ("/domainname", json!("d")),
+            ("/annotations", json!({"a": "b"})),
+            (
+                "/mounts",
+                json!([{"destination": "/a", "type": "tmpfs", "source": "s", "options": ["ro"]}]),
+            ),
+            ("/process/terminal", json!(true)),
+            ("/process/consoleSize", json!({"height": 3, "width": 4})),
+            ("/process/cwd", json!("/w")),
+            ("/process/env", json!(["A=b"])),
+            ("/process/args", json!(["a"])),
+            (
+                "/process/rlimits",
+                json!([{"type": "RLIMIT_CPU", "soft": 1, "hard": 2}]),
+            ),
+            ("/process/noNewPrivileges", json!(true)),
+            ("/process/oomScoreAdj", json!(5)),
+            (
+                "/process/user",
+                json!({"uid": 1, "gid": 2, "umask": 18, "additionalGids": [3]}),
+            ),
+            (
+                "/linux/namespaces",
+                json!([{"type": "user", "path": "/n"}, {"type": "time"}]),
+            ),
+            (
+                "/linux/devices",
+                json!([{"path": "/dev/a", "type": "c", "major": 1, "minor": 2, "fileMode": 3, "uid": 4, "gid": 5}]),
+            ),
+            ("/linux/sysctl", json!({"net.a": "1"})),
+            ("/linux/cgroupsPath", json!("/c")),
+            ("/linux/rootfsPropagation", json!("slave")),
+            ("/linux/maskedPaths", json!(["/m"])),
+            ("/linux/readonlyPaths", json!(["/r"])),
+            (
+                "/linux/timeOffsets",
+                json!({"boottime": {"secs": 1, "nanosecs": 2}}),
+            ),
+            (
+                &format!("{resources}/devices"),
+                json!([{"allow": true, "type": "c", "major": 1, "minor": 2, "access": "rw"}]),
+            ),
+            (
+                &format!("{resources}/memory"),
+                json!({
+                    "limit": 1, "reservation": 2, "swap": 3, "kernel": 4, "kernelTCP": 5, "swappiness": 6,
+                    "disableOOMKiller": true, "useHierarchy": true, "checkBeforeUpdate": true,
+                }),
+            ),
+            (
+                &format!("{resources}/cpu"),
+                json!({
+                    "shares": 2, "quota": 3, "burst": 4, "period": 5, "realtimeRuntime": 6,
+                    "realtimePeriod": 7, "cpus": "0", "mems": "0", "idle": 1,
+                }),
+            ),
+            (&format!("{resources}/pids"), json!({"limit": 1})),
+            (
+                &format!("{resources}/blockIO"),
+                json!({
+                    "weight": 10, "leafWeight": 11,
+                    "weightDevice": [{"major": 8, "minor": 0, "weight": 12, "leafWeight": 13}],
+                    "throttleReadBpsDevice": throttle, "throttleWriteBpsDevice": throttle,
+                    "throttleReadIOPSDevice": throttle, "throttleWriteIOPSDevice": throttle,
+                }),
+            ),
+            (
+                &format!("{resources}/hugepageLimits"),
+                json!([{"pageSize": "2MB", "limit": 1}]),
+            ),
+            (
+                &format!("{resources}/network"),
+                json!({"classID": 1, "priorities": [{"name": "eth0", "priority": 2}]}),
+            ),
+            (
+                &format!("{resources}/rdma"),
+                json!({"mlx5_1": {"hcaHandles": 3, "hcaObjects": 4}}),
+            ),
+            (&format!("{resources}/unified"), json!({"memory.high": "1"})),
+        ];
+        let hook = json!([{"path": "/h", "args": ["h"], "env": ["A=b"], "timeout": 3}]);
+        let hooks = HOOKS.map(|kind| (format!("/hooks/{kind}"), hook.clone()));
+        let hooks = hooks.iter().map(|(at, hook)| (at.as_str(), hook.clone()));
+        for (pointer, value) in all.into_iter().chain(hooks) {
+            let json = match pointer.strip_prefix("/hooks/") {
+                Some(kind) => with("/hooks", json!({ kind: value.clone() })),
+                None => with(pointer, value.clone()),
+            };
+            let spec = parse(&json).unwrap_or_else(|error| panic!("{pointer}: {error}"));
+            let typed = serde_json::to_value(spec.spec).unwrap();
+            assert_eq!(typed.pointer(pointer), Some(&value), "{pointer}");
+        }
+    }
+
     #[test]
     fn what_asks_for_nothing_is_let_through() {
         for (pointer, value) in [

@@ -152,11 +152,18 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         return Err(BadBundle::new("root", "is missing"));
     };
     let namespaces = namespaces(&linux);
-    if namespaces.get(&NamespaceKind::Mount) != Some(&NamespaceSource::New) {
-        return Err(BadBundle::new(
-            "linux.namespaces",
-            "has no new mount namespace: tincan does not do this yet",
-        ));
+    let joined = match namespaces.get(&NamespaceKind::Mount) {
+        Some(NamespaceSource::New) => None,
+        Some(NamespaceSource::Path(path)) => Some(path),
+        None => {
+            return Err(BadBundle::new(
+                "linux.namespaces",
+                "has no mount namespace: tincan does not do this yet",
+            ));
+        }
+    };
+    if joined.is_some() {
+        leave_mounts_alone(spec, &linux, request)?;
     }
     let has = |kind| namespaces.contains_key(&kind);
     let is_new = |kind| namespaces.get(&kind) == Some(&NamespaceSource::New);
@@ -205,7 +212,8 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     for (kind, source) in &namespaces {
         // Those two are joined before the clone, by the engine.
         let before = matches!(kind, NamespaceKind::User | NamespaceKind::Pid);
-        if let (NamespaceSource::Path(path), false) = (source, before) {
+        let after = *kind == NamespaceKind::Mount;
+        if let (NamespaceSource::Path(path), false) = (source, before || after) {
             steps.push(Step::Join(*kind, path.clone()));
         }
     }
@@ -227,31 +235,39 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     if is_new(NamespaceKind::Cgroup) {
         steps.push(Step::Unshare(NamespaceKind::Cgroup));
     }
+    if let Some(path) = joined {
+        // Last of all, since paths mean something else from here on.
+        steps.push(Step::Join(NamespaceKind::Mount, path.clone()));
+    }
     steps.push(Step::NewSession);
 
-    steps.push(Step::RootPropagation(outer_propagation(propagation)));
     let root_dir = request.bundle_dir.join(root.path());
-    steps.push(Step::Root(if request.overlay {
-        Root::Overlay(root_dir.clone())
-    } else {
-        Root::Directory(root_dir.clone())
-    }));
-    let own_dev = !mounts::dev_is_bound(&mounts);
-    steps.extend(mounts);
-    if own_dev {
-        steps.extend(devices(own_devices).into_iter().map(Step::Device));
-        steps.extend(links());
+    if joined.is_none() {
+        steps.push(Step::RootPropagation(outer_propagation(propagation)));
+        steps.push(Step::Root(if request.overlay {
+            Root::Overlay(root_dir.clone())
+        } else {
+            Root::Directory(root_dir.clone())
+        }));
+        let own_dev = !mounts::dev_is_bound(&mounts);
+        steps.extend(mounts);
+        if own_dev {
+            steps.extend(devices(own_devices).into_iter().map(Step::Device));
+            steps.extend(links());
+        }
     }
     steps.extend(process::console(process, request.console_size));
     if !hooks.outside.prestart.is_empty() || !hooks.outside.create_runtime.is_empty() {
         steps.push(Step::Gate(Gate::Hooks));
     }
     steps.extend(hooks.create_container);
-    steps.push(if request.no_pivot {
-        Step::MoveRoot
-    } else {
-        Step::PivotRoot
-    });
+    if joined.is_none() {
+        steps.push(if request.no_pivot {
+            Step::MoveRoot
+        } else {
+            Step::PivotRoot
+        });
+    }
     if let Some(p) = propagation
         && matches!(
             p.kind,
@@ -327,6 +343,61 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         die_with_parent: request.die_with_parent,
         namespaces,
     })
+}
+
+/// In a mount namespace that is joined nothing is mounted: everybody else in it would get to see it, and nobody would take it
+/// away afterwards. So the bundle may not ask for it, and its root is the namespace's.
+fn leave_mounts_alone(spec: &Spec, linux: &Linux, request: &Request) -> Result<(), BadBundle> {
+    let root = spec.root().as_ref();
+    if root.is_some_and(|root| root.path() != Path::new("/")) {
+        return Err(BadBundle::new(
+            "root.path",
+            "is not `/`, the root of the mount namespace that is joined",
+        ));
+    }
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    for (property, asked) in [
+        (
+            "mounts",
+            spec.mounts()
+                .as_ref()
+                .is_some_and(|mounts| !mounts.is_empty()),
+        ),
+        (
+            "root.readonly",
+            root.and_then(|root| root.readonly()).unwrap_or(false),
+        ),
+        (
+            "linux.devices",
+            linux
+                .devices()
+                .as_ref()
+                .is_some_and(|devices| !devices.is_empty()),
+        ),
+        ("linux.maskedPaths", some(linux.masked_paths())),
+        ("linux.readonlyPaths", some(linux.readonly_paths())),
+        (
+            "linux.rootfsPropagation",
+            linux
+                .rootfs_propagation()
+                .as_ref()
+                .is_some_and(|word| !word.is_empty()),
+        ),
+    ] {
+        if asked {
+            return Err(BadBundle::new(
+                property,
+                "would change the mount namespace that is joined, for everybody in it",
+            ));
+        }
+    }
+    if request.no_pivot {
+        return Err(BadBundle::new(
+            "linux.namespaces",
+            "joins a mount namespace, where there is nothing to pivot to or not (--no-pivot)",
+        ));
+    }
+    Ok(())
 }
 
 /// Where a container's programs are looked for, where nothing else says.

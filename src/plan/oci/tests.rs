@@ -350,11 +350,11 @@ fn what_would_change_the_host_is_refused() {
         ),
         (
             vec![("/linux/namespaces", json!([{"type": "uts"}]))],
-            "linux.namespaces: has no new mount namespace: tincan does not do this yet",
+            "linux.namespaces: has no mount namespace: tincan does not do this yet",
         ),
         (
             vec![("/linux", json!(null))],
-            "linux.namespaces: has no new mount namespace: tincan does not do this yet",
+            "linux.namespaces: has no mount namespace: tincan does not do this yet",
         ),
         (
             vec![("/linux/sysctl", json!({"vm.swappiness": "1"}))],
