@@ -69,7 +69,16 @@ pub fn attach(
     making_way: MakingWay,
 ) -> Result<Vec<Wire>, NetworkError> {
     check_together(specs)?;
-    let mut wires = Vec::new();
+    // What any of them asks for is not free for tincan to choose for another.
+    let asked: Vec<IpAddr> = specs
+        .iter()
+        .filter_map(|spec| match spec {
+            NetSpec::Wire(spec) => Some(given(spec)),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let mut wires: Vec<Wire> = Vec::new();
     for (number, spec) in specs.iter().enumerate() {
         match spec {
             NetSpec::None => {}
@@ -89,27 +98,22 @@ pub fn attach(
             }
             NetSpec::Wire(spec) => {
                 let name = spec.name.clone().unwrap_or_else(|| default_name(number));
-                wires.push(match &spec.to {
-                    None => {
-                        let netlink =
-                            Netlink::open().map_err(|e| asking("its links", Refused::from(e)))?;
-                        let here = Here {
-                            engine,
-                            netlink,
-                            making_way,
-                        };
-                        wire_to_host(&here, &node.name, index, number, name, spec)?
-                    }
-                    Some(to) => {
-                        let (_netns, netlink) = enter_running(&engine.root, to)?;
-                        let here = Here {
-                            engine,
-                            netlink,
-                            making_way,
-                        };
-                        wire_to_container(&here, &node.name, index, name, spec, to)?
-                    }
-                });
+                let netlink = match &spec.to {
+                    None => Netlink::open().map_err(|e| asking("its links", Refused::from(e)))?,
+                    Some(to) => enter_running(&engine.root, to)?.1,
+                };
+                let here = Here {
+                    engine,
+                    netlink,
+                    making_way,
+                    asked: &asked,
+                    planned: &wires,
+                };
+                let wire = match &spec.to {
+                    None => wire_to_host(&here, &node.name, index, number, name, spec)?,
+                    Some(to) => wire_to_container(&here, &node.name, index, name, spec, to)?,
+                };
+                wires.push(wire);
             }
         }
     }
@@ -161,7 +165,7 @@ fn wire_to_host(
         name: here.free_name(container, number)?,
         alias: Some(host_link_alias(container, &name, here.engine.root.path())),
     };
-    spec.wire(index, name, far, |ip| Ok(here.owner(ip)?.is_none()))
+    spec.wire(index, name, far, |ip| here.is_free(ip))
 }
 
 fn wire_to_container(
@@ -182,12 +186,13 @@ fn wire_to_container(
             return Err(in_use(addr.ip, &format!("in {to}"), &owner));
         }
     }
+    let at = Place::Running(to.clone());
     let far = FarEnd {
-        at: Place::Running(to.clone()),
-        name: free_interface(&here.netlink)?,
+        name: here.free_interface(&at)?,
+        at,
         alias: Some(host_link_alias(container, &name, here.engine.root.path())),
     };
-    spec.wire(index, name, far, |ip| Ok(here.owner(ip)?.is_none()))
+    spec.wire(index, name, far, |ip| here.is_free(ip))
 }
 
 /// Refuses an end whose addresses somebody has in that namespace, or sees from there.
@@ -213,10 +218,18 @@ pub fn check_free(
 /// # Errors
 /// When the kernel does not say.
 pub fn free_interface(netlink: &Netlink) -> Result<LinkName, NetworkError> {
+    free_interface_but(netlink, |_| false)
+}
+
+/// The first `eth<n>` that a namespace does not have and that is not taken otherwise.
+fn free_interface_but(
+    netlink: &Netlink,
+    is_taken: impl Fn(&LinkName) -> bool,
+) -> Result<LinkName, NetworkError> {
     let mut number = 0;
     loop {
         let name = default_name(number);
-        if link(netlink, &name)?.is_none() {
+        if !is_taken(&name) && link(netlink, &name)?.is_none() {
             return Ok(name);
         }
         number += 1;
@@ -278,9 +291,28 @@ struct Here<'a> {
     engine: &'a Engine,
     netlink: Netlink,
     making_way: MakingWay,
+    /// The addresses that any value of the command names.
+    asked: &'a [IpAddr],
+    /// The wires of the values before.
+    planned: &'a [Wire],
 }
 
 impl Here<'_> {
+    /// Whether tincan may choose this address: nobody has it, and nobody else will.
+    fn is_free(&self, ip: IpAddr) -> Result<bool, NetworkError> {
+        let mut ends = self.planned.iter().flat_map(|wire| &wire.ends);
+        let chosen = ends.any(|end| end.addrs.iter().any(|addr| addr.addr.ip == ip));
+        Ok(!chosen && !self.asked.contains(&ip) && self.owner(ip)?.is_none())
+    }
+
+    /// The first `eth<n>` that is free here and will be.
+    fn free_interface(&self, at: &Place) -> Result<LinkName, NetworkError> {
+        free_interface_but(&self.netlink, |name| {
+            let mut ends = self.planned.iter().flat_map(|wire| &wire.ends);
+            ends.any(|end| end.at == *at && end.name == *name)
+        })
+    }
+
     /// Who has an address. The links of a container that is dead are on their way out, which takes the kernel some ten
     /// milliseconds: one that is still there is helped along, and does not count.
     fn owner(&self, ip: IpAddr) -> Result<Option<Owner>, NetworkError> {

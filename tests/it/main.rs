@@ -8,6 +8,7 @@ mod faults;
 mod host;
 mod machine;
 mod namespaces;
+mod net;
 mod oci;
 mod pair;
 mod run;
@@ -22,6 +23,7 @@ fn main() -> std::process::ExitCode {
         oci::tests(),
         namespaces::tests(),
         terminal::tests(),
+        net::tests(),
         dry_run::tests(),
         signals::tests(),
         bad_input::tests(),
