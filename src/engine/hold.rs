@@ -241,12 +241,14 @@ impl<'a> Raising<'a> {
         let mut undo = Vec::new();
         if let Some(plan) = &node.cgroup {
             let location = self.location(plan)?;
-            location
-                .check_vacant()
-                .map_err(|cause| EngineError::Cgroup {
+            if let Err(cause) = location.check_vacant() {
+                // By whoever has taken the name just now: then that is what to tell.
+                undo::make_way(self.engine, &node.name)?;
+                return Err(EngineError::Cgroup {
                     container: node.name.clone(),
                     cause,
-                })?;
+                });
+            }
             undo.push(Undo::Cgroup(location));
         }
         if let Some(name) = &node.netns_name {

@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, RenameFlags, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -350,6 +350,26 @@ impl StateRoot {
         let state = self.load(name)?;
         let pidfd = state.process.and_then(ProcessId::open);
         Ok((state, pidfd))
+    }
+
+    /// Keeps others from undoing this container until the descriptor is closed. The lock is on its directory, which goes with
+    /// it: whoever waited for it then finds none, or another container's of the same name.
+    ///
+    /// # Errors
+    /// When the directory cannot be read. `Ok(None)` when the container is forgotten already.
+    pub fn lock(&self, state: &State) -> Result<Option<OwnedFd>, StateError> {
+        let path = self.directory(&state.id);
+        let directory = match fs::File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(file_error(&path))?,
+        };
+        rustix::io::retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive))
+            .map_err(|errno| file_error(&path)(errno.into()))?;
+        match self.load(&state.id) {
+            Ok(now) if now.creator == state.creator => Ok(Some(directory.into())),
+            Ok(_) | Err(StateError::Unknown(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes a container's directory; absent is success.

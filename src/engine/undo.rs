@@ -54,11 +54,15 @@ fn remove_netns_name(name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Undoes everything in a container's journal, and forgets the container. Its processes are dead.
+/// Undoes everything in a container's journal, and forgets the container. Its processes are dead. Of two who do this at once
+/// the second finds it done, even when the name is another container's by then.
 ///
 /// # Errors
 /// [`EngineError::Undo`] with everything that could not be undone; then the state stays for the next attempt.
 pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
+    let Some(_lock) = engine.root.lock(state)? else {
+        return Ok(());
+    };
     let mut causes = Vec::new();
     for deed in state.undo.iter().rev() {
         match deed {
@@ -94,30 +98,42 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
 /// [`StateError::Taken`] when somebody has the name; as [`undo`].
 pub fn make_way(engine: &Engine, name: &ContainerName) -> Result<(), EngineError> {
     match engine.root.load(name) {
-        Ok(state) if is_remainder(engine, &state) => {
-            kill(&state)?;
-            undo(engine, &state)
-        }
-        Ok(state) => Err(StateError::Taken {
-            name: name.clone(),
-            status: engine.root.status(&state),
-        }
-        .into()),
+        Ok(state) => match remainder(engine, &state) {
+            Some(remainder) => {
+                kill(&remainder)?;
+                undo(engine, &remainder)
+            }
+            None => Err(StateError::Taken {
+                name: name.clone(),
+                status: engine.root.status(&state),
+            }
+            .into()),
+        },
         // None, or one that cannot be read, which the claim will not replace.
         Err(_) => Ok(()),
     }
 }
 
-/// Whether a container is what a killed or finished run left: nobody waits for it, and nobody will delete it.
-fn is_remainder(engine: &Engine, state: &State) -> bool {
-    if state.creator.is_alive() {
-        return false;
-    }
+/// A container as it is now, if it is what a killed or finished run left: nobody waits for it, and nobody will delete it.
+fn remainder(engine: &Engine, state: &State) -> Option<State> {
+    let mut creator = state.creator;
+    let state = loop {
+        if creator.is_alive() {
+            return None;
+        }
+        // What was read while the maker lived may be old: it can have made the container whole since, and gone.
+        let now = engine.root.load(&state.id).ok()?;
+        if now.creator == creator {
+            break now;
+        }
+        creator = now.creator;
+    };
     // One that is bound to its maker is dying already, when that is gone; and nobody was ever told of one that was not made
     // to the end.
-    state.bound
+    let left = state.bound
         || !state.complete
-        || (state.origin == Origin::Command && engine.root.status(state) == Status::Stopped)
+        || (state.origin == Origin::Command && engine.root.status(&state) == Status::Stopped);
+    left.then_some(state)
 }
 
 /// Ends a container's first process, and with it all of its pid namespace, and waits until it is gone.
@@ -213,8 +229,8 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
                 continue;
             }
         };
-        if is_remainder(engine, &state) {
-            match kill(&state).and_then(|()| undo(engine, &state)) {
+        if let Some(remainder) = remainder(engine, &state) {
+            match kill(&remainder).and_then(|()| undo(engine, &remainder)) {
                 Ok(()) => cleared.push(Cleared::Container(name)),
                 Err(error) => failure = Some(error),
             }

@@ -7,6 +7,7 @@ mod dry_run;
 mod faults;
 mod host;
 mod machine;
+mod many;
 mod namespaces;
 mod net;
 mod oci;
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
         dry_run::tests(),
         signals::tests(),
         bad_input::tests(),
+        many::tests(),
     ];
     #[cfg(feature = "faults")]
     let cases = [cases.concat(), faults::tests()];
