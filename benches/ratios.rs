@@ -32,7 +32,7 @@ struct Effort {
 const FULL: Effort = Effort {
     rounds: 51,
     containers: 1000,
-    iperf_rounds: 9,
+    iperf_rounds: 15,
     iperf_seconds: 3,
 };
 
