@@ -29,6 +29,8 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     need_root()?;
     let mut node = bundle::plan(engine, &args.id, &args.bundle, true)?;
     args.bundle.sockets.check(has_terminal(&node), true)?;
+    // Before the network is looked at: what a killed run of this name left may have the addresses.
+    undo::make_way(engine, &args.id)?;
     let wires = network::attach(engine, &mut node, 0, &args.net, MakingWay::Done)?;
     let topology = Topology {
         nodes: vec![node],

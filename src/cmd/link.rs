@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::dry_run::DryRun;
 use super::{Format, Usage, aligned, need_root, network, print_json};
 use crate::engine::error::EngineError;
+use crate::engine::fault;
 use crate::engine::hold::{Engine, enter_running};
 use crate::engine::state::{EndRecord, Status, WireRecord};
 use crate::net::netlink::Netlink;
@@ -107,7 +108,16 @@ fn add(
         pending: None,
         ..pending
     };
-    root.record_link(&keeper.container, &done).map_err(EngineError::from)?;
+    let recorded = fault::at("link", 0)
+        .map_err(|errno| EngineError::of_deed(&keeper.container, "record the wire", errno))
+        .and_then(|()| Ok(root.record_link(&keeper.container, &done)?));
+    if let Err(error) = recorded {
+        if let Some(own) = done.end_of(&keeper.container) {
+            // The record is the cause to tell; what cannot be undone now is pending, for `gc`.
+            let _ = del(engine, &keeper.container, &own.interface);
+        }
+        return Err(error.into());
+    }
     Ok(ExitCode::SUCCESS)
 }
 

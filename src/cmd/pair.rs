@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use super::dry_run::DryRun;
 use super::run::{Rootfs, Tail, over_host, over_rootfs, session_of};
 use super::{Usage, network};
+use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
-use crate::engine::state::Status;
+use crate::engine::state::{StateError, Status};
 use crate::engine::supervise::supervise;
 use crate::engine::undo;
 use crate::plan::name::LinkName;
@@ -91,6 +92,13 @@ fn place(
     command: Option<&[String]>,
     topology: &mut Topology,
 ) -> anyhow::Result<(Place, LinkName)> {
+    if !args.dry_run.is_asked() {
+        match undo::make_way(engine, &end.container) {
+            // It is wired as it is, if it runs.
+            Err(EngineError::State(StateError::Taken { .. })) => {}
+            other => other?,
+        }
+    }
     let runs = engine
         .root
         .load(&end.container)

@@ -94,6 +94,10 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         node.netns_name = Some(if name.is_empty() { node.name.to_string() } else { name });
     }
     args.bundle.sockets.check(has_terminal(&node), args.detach)?;
+    if !args.dry_run.is_asked() {
+        // Before the network is looked at: what a killed run of this name left may have the addresses.
+        undo::make_way(engine, &node.name)?;
+    }
     let wires = network::attach(engine, &mut node, 0, &args.net, args.dry_run.making_way())?;
     let topology = Topology {
         nodes: vec![node],

@@ -1,7 +1,9 @@
 //! Faults on demand, for the tests that walk the list of steps: only in a binary built with the feature `faults`.
 //!
 //! `TINCAN_FAULT=host:3:error` makes the engine's step 3 fail, `host:3:kill` ends tincan there by SIGKILL, and
-//! `ns1:3:error`, `ns1:3:kill` do the same in the first process of the container `ns1`.
+//! `ns1:3:error`, `ns1:3:kill` do the same in the first process of the container `ns1`, `undo:1:error` and `undo:1:kill` where
+//! the second deed of a journal is undone; the last step of `undo` forgets the container; `link:0:kill`
+//! ends `link add` when the wire is made and not yet recorded so.
 
 use rustix::io::Errno;
 
@@ -19,6 +21,11 @@ pub fn at(side: &str, step: usize) -> Result<(), Errno> {
     if whose != Some(side) || index != Some(step.to_string().as_str()) {
         return Ok(());
     }
+    // By this line a test knows that the step was there to be met.
+    let _ = rustix::io::write(
+        rustix::stdio::stderr(),
+        format!("fault {fault}\n").as_bytes(),
+    );
     if kind == Some("kill") {
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
         // The first process of a pid namespace is deaf to its own SIGKILL (pid_namespaces(7)).

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::error::EngineError;
+use super::error::{EngineError, describe};
+use super::fault;
 use super::hold::{Engine, enter_running, oci_state};
 use super::hook;
 use super::state::{State, StateError, Status, Undo};
@@ -64,7 +65,11 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
         return Ok(());
     };
     let mut causes = Vec::new();
-    for deed in state.undo.iter().rev() {
+    for (step, deed) in state.undo.iter().rev().enumerate() {
+        if let Err(errno) = fault::at("undo", step) {
+            causes.push(describe(errno));
+            continue;
+        }
         match deed {
             Undo::Cgroup(location) => {
                 // Without a process nobody of ours can be in it: who is in it is somebody else's.
@@ -89,6 +94,8 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
             causes,
         });
     }
+    fault::at("undo", state.undo.len())
+        .map_err(|errno| EngineError::of_deed(&state.id, "forget it", errno))?;
     Ok(engine.root.forget(&state.id)?)
 }
 
@@ -261,11 +268,15 @@ fn clear_half_links(
         }
         if engine.root.status(state) != Status::Stopped {
             let (_netns, netlink) = enter_running(&engine.root, &state.id)?;
-            wire::delete(&netlink, &own.interface).map_err(|cause| EngineError::Wire {
-                container: state.id.to_string(),
-                action: format!("delete the link {}", own.interface),
-                cause,
-            })?;
+            match wire::delete(&netlink, &own.interface) {
+                // Killed before it was made.
+                Err(refused) if refused.errno == nix::errno::Errno::ENODEV => {}
+                other => other.map_err(|cause| EngineError::Wire {
+                    container: state.id.to_string(),
+                    action: format!("delete the link {}", own.interface),
+                    cause,
+                })?,
+            }
         }
         engine.root.forget_link(&state.id, &record)?;
         cleared.push(Cleared::Link(state.id.clone(), own.interface.clone()));

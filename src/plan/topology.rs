@@ -529,10 +529,13 @@ impl Topology {
             } else {
                 HostStep::AwaitExec { node }
             });
+        }
+        // All or none: while one is not up, every one is a remainder should tincan be killed.
+        each(&mut steps, &|node, n, steps| {
             if !n.die_with_parent {
                 steps.push(HostStep::Complete { node });
             }
-        }
+        });
         steps
     }
 

@@ -1,6 +1,12 @@
-//! A fault at every step: whatever fails, or whoever is killed, `tincan gc` leaves the host as it was.
+//! A fault at every step: what fails is undone by tincan itself, and what a killed tincan left goes with `tincan gc`, or with the
+//! next container of the same name.
 //!
-//! The walk goes on until a run is through without the fault, so a step that is new is covered by itself.
+//! A walk goes on until a run is through without the fault, so a step that is new is covered by itself.
+
+use std::ffi::OsStr;
+use std::fs;
+
+use serde_json::json;
 
 use super::host::{Case, Host, tests};
 
@@ -9,15 +15,147 @@ const MANY: usize = 500;
 
 pub fn tests() -> Vec<Case> {
     tests![
-        an_error_in_run_leaves_nothing,
-        a_kill_in_run_leaves_nothing,
-        an_error_in_the_container_leaves_nothing,
-        a_kill_in_the_container_leaves_nothing,
-        an_error_in_pair_leaves_nothing,
-        a_kill_in_pair_leaves_nothing,
-        an_error_in_a_bundle_leaves_nothing,
-        a_kill_in_a_bundle_leaves_nothing,
+        errors_in_run,
+        kills_in_run,
+        errors_in_run_over_a_rootfs,
+        kills_in_run_over_a_rootfs,
+        errors_in_a_detached_run,
+        kills_in_a_detached_run,
+        errors_in_pair,
+        kills_in_pair,
+        errors_in_a_pair_that_stays,
+        kills_in_a_pair_that_stays,
+        errors_in_a_bundles_run,
+        kills_in_a_bundles_run,
+        errors_in_create,
+        kills_in_create,
+        faults_on_the_way_from_start_to_the_command,
+        faults_in_exec,
+        faults_in_link_add,
+        kills_in_delete,
     ]
+}
+
+/// What is injected.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    Error,
+    Kill,
+}
+
+impl Fault {
+    /// As the program takes it (`src/engine/fault.rs`).
+    fn at(self, side: &str, step: usize) -> String {
+        let kind = if self == Fault::Error {
+            "error"
+        } else {
+            "kill"
+        };
+        format!("{side}:{step}:{kind}")
+    }
+}
+
+/// A walk: a command, whose steps are the engine's (`host`) and those of the containers' first processes.
+struct Walk<'a> {
+    host: &'a Host,
+    args: Vec<&'a str>,
+    sides: &'a [&'a str],
+    fault: Fault,
+    /// What ends what a run that is through leaves.
+    after: &'a [&'a [&'a str]],
+}
+
+impl Walk<'_> {
+    fn go(&self) {
+        for side in self.sides {
+            let mut step = 0;
+            while !self.is_through(side, step) {
+                step += 1;
+                assert!(
+                    step < MANY,
+                    "{:?} is not through after {MANY} steps",
+                    self.args
+                );
+            }
+            assert!(step > 2, "{side} has only {step} steps in {:?}", self.args);
+        }
+    }
+
+    /// Runs with the fault at this step; whether it was one step too many.
+    fn is_through(&self, side: &str, step: usize) -> bool {
+        let fault = self.fault.at(side, step);
+        let outcome = quiet(self.host, &self.args, &fault);
+        // Shown when the test fails.
+        eprintln!("{:?} with {fault}: {outcome:?}", self.args);
+        let Outcome { code, said, met } = outcome;
+        let killed = met && self.fault == Fault::Kill;
+        if !met {
+            assert_eq!((code, said.as_str()), (Some(0), ""), "{fault}");
+            self.end_what_stays();
+        } else if killed && side == "host" {
+            if step.is_multiple_of(2) {
+                self.host.tincan(["gc"]).ok();
+            } else {
+                let next = quiet(self.host, &self.args, NO_FAULT);
+                assert_eq!(
+                    (next.code, next.said.as_str()),
+                    (Some(0), ""),
+                    "the next after {fault}"
+                );
+            }
+            // Where the kill came last of all, the containers are whole.
+            self.end_what_stays();
+        } else if killed && said.is_empty() {
+            // Behind the last gate, a first process that was killed is a command that was killed.
+            let awaited = self.after.is_empty() && side == self.sides[1];
+            assert_eq!(code, Some(if awaited { 137 } else { 0 }), "{fault}");
+            self.end_what_stays();
+        } else {
+            // tincan lives, so it says what failed, and leaves nothing for others to clear away.
+            assert!(matches!(code, Some(125..=127)), "{fault}: {code:?} {said}");
+            assert!(said.starts_with("tincan: "), "{fault}: {said}");
+            assert_eq!(said.lines().count(), 1, "{fault}: {said}");
+        }
+        self.host.assert_clean();
+        !met
+    }
+
+    fn end_what_stays(&self) {
+        for command in self.after {
+            self.host.tincan(*command).ok();
+        }
+    }
+}
+
+/// What came of a run with a fault.
+#[derive(Debug)]
+struct Outcome {
+    code: Option<i32>,
+    /// Its standard error.
+    said: String,
+    /// Whether it came to the step of the fault.
+    met: bool,
+}
+
+/// A fault that nobody meets.
+const NO_FAULT: &str = "none:0:error";
+
+/// Runs tincan with a fault, its streams in files: a container that stays keeps them.
+fn quiet(host: &Host, args: &[&str], fault: &str) -> Outcome {
+    let file = host.dir().join("said");
+    // A container of the run before may have the old one still.
+    let _ = fs::remove_file(&file);
+    let line = "exec \"$0\" \"$@\" </dev/null >/dev/null 2>said";
+    let words = ["-c", line, Host::TINCAN];
+    let run = host.command("sh", words.iter().chain(args).map(OsStr::new));
+    let assert = run.env("TINCAN_FAULT", fault).assert();
+    let said = fs::read_to_string(file).expect("the shell made it");
+    let mark = format!("fault {fault}\n");
+    Outcome {
+        code: assert.get_output().status.code(),
+        met: said.contains(&mark),
+        said: said.replace(&mark, ""),
+    }
 }
 
 const RUN: [&str; 8] = [
@@ -31,68 +169,307 @@ const RUN: [&str; 8] = [
     "true",
 ];
 
-const PAIR: [&str; 5] = ["pair", "f=172.16.0.1/16", "g=172.16.0.2/16", "--", "true"];
+fn run(host: &Host, fault: Fault) {
+    let sides = &["host", "f"];
+    let (args, after) = (RUN.to_vec(), &[][..]);
+    Walk {
+        host,
+        args,
+        sides,
+        fault,
+        after,
+    }
+    .go();
+}
 
-/// Runs the command with the fault at each step of this side.
-fn walk(host: &Host, side: &str, kind: &str, args: &[&str]) {
-    for step in 0..MANY {
-        let fault = format!("{side}:{step}:{kind}");
-        let assert = host.tincan(args).env("TINCAN_FAULT", &fault).assert();
-        let through = assert.get_output().status.success();
-        host.tincan(["gc"]).ok();
-        // Shown when the test fails.
-        eprintln!("after {fault}");
-        host.assert_clean();
-        if through {
-            assert!(step > 2, "{side} has only {step} steps");
-            return;
+fn errors_in_run(host: &Host) {
+    run(host, Fault::Error);
+}
+
+fn kills_in_run(host: &Host) {
+    run(host, Fault::Kill);
+}
+
+fn run_over_a_rootfs(host: &Host, fault: Fault) {
+    let rootfs = host.busybox_rootfs();
+    let mut args = RUN.to_vec();
+    args.splice(1..1, ["--rootfs", rootfs.to_str().expect("text")]);
+    let (sides, after) = (&["host", "f"], &[][..]);
+    Walk {
+        host,
+        args,
+        sides,
+        fault,
+        after,
+    }
+    .go();
+}
+
+fn errors_in_run_over_a_rootfs(host: &Host) {
+    run_over_a_rootfs(host, Fault::Error);
+}
+
+fn kills_in_run_over_a_rootfs(host: &Host) {
+    run_over_a_rootfs(host, Fault::Kill);
+}
+
+/// What ends containers that stay.
+const END_F: &[&str] = &["delete", "-f", "f"];
+const END_G: &[&str] = &["delete", "-f", "g"];
+
+fn detached_run(host: &Host, fault: Fault) {
+    let mut args = RUN.to_vec();
+    args.pop();
+    args.insert(1, "-d");
+    args.extend(["sleep", "1000"]);
+    let (sides, after) = (&["host", "f"], &[END_F][..]);
+    Walk {
+        host,
+        args,
+        sides,
+        fault,
+        after,
+    }
+    .go();
+}
+
+fn errors_in_a_detached_run(host: &Host) {
+    detached_run(host, Fault::Error);
+}
+
+fn kills_in_a_detached_run(host: &Host) {
+    detached_run(host, Fault::Kill);
+}
+
+const PAIR: [&str; 3] = ["pair", "f=172.16.0.1/16", "g=172.16.0.2/16"];
+
+fn pair(host: &Host, fault: Fault) {
+    let args = PAIR.into_iter().chain(["--", "true"]).collect();
+    let (sides, after) = (&["host", "f", "g"], &[][..]);
+    Walk {
+        host,
+        args,
+        sides,
+        fault,
+        after,
+    }
+    .go();
+}
+
+fn errors_in_pair(host: &Host) {
+    pair(host, Fault::Error);
+}
+
+fn kills_in_pair(host: &Host) {
+    pair(host, Fault::Kill);
+}
+
+fn pair_that_stays(host: &Host, fault: Fault) {
+    let (sides, after) = (&["host", "f", "g"], &[END_F, END_G][..]);
+    let args = PAIR.to_vec();
+    Walk {
+        host,
+        args,
+        sides,
+        fault,
+        after,
+    }
+    .go();
+}
+
+fn errors_in_a_pair_that_stays(host: &Host) {
+    pair_that_stays(host, Fault::Error);
+}
+
+fn kills_in_a_pair_that_stays(host: &Host) {
+    pair_that_stays(host, Fault::Kill);
+}
+
+/// A bundle that has something for every kind of step, hooks too.
+fn bundle(host: &Host, command: &[&str]) -> String {
+    let hook = json!([{"path": "/bin/true"}]);
+    let bundle = host.bundle("bundle", |spec| {
+        spec["process"]["args"] = json!(command);
+        spec["hooks"] = json!({
+            "prestart": hook,
+            "createRuntime": hook,
+            "createContainer": hook,
+            "startContainer": hook,
+            "poststart": hook,
+            "poststop": hook,
+        });
+        spec["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+    });
+    bundle.display().to_string()
+}
+
+fn bundles_run(host: &Host, fault: Fault) {
+    let bundle = bundle(host, &["true"]);
+    let args = vec!["run", "-b", &bundle, "--net", "172.16.0.1/16", "f"];
+    let (sides, after) = (&["host", "f"], &[][..]);
+    Walk {
+        host,
+        args,
+        sides,
+        fault,
+        after,
+    }
+    .go();
+}
+
+fn errors_in_a_bundles_run(host: &Host) {
+    bundles_run(host, Fault::Error);
+}
+
+fn kills_in_a_bundles_run(host: &Host) {
+    bundles_run(host, Fault::Kill);
+}
+
+/// Up to the start gate: what comes behind it is another walk's.
+fn create(host: &Host, fault: Fault) {
+    let bundle = bundle(host, &["sleep", "1000"]);
+    let args = vec!["create", "-b", &bundle, "--net", "172.16.0.1/16", "f"];
+    let (sides, after) = (&["host", "f"], &[END_F][..]);
+    Walk {
+        host,
+        args,
+        sides,
+        fault,
+        after,
+    }
+    .go();
+}
+
+fn errors_in_create(host: &Host) {
+    create(host, Fault::Error);
+}
+
+fn kills_in_create(host: &Host) {
+    create(host, Fault::Kill);
+}
+
+/// The container's process meets the fault after `create` is done: `start` says so, and `delete` ends it.
+fn faults_on_the_way_from_start_to_the_command(host: &Host) {
+    let bundle = bundle(host, &["true"]);
+    for kind in [Fault::Error, Fault::Kill] {
+        let mut behind = 0;
+        for step in 0..MANY {
+            let fault = kind.at("f", step);
+            let created = quiet(host, &["create", "-b", &bundle, "f"], &fault);
+            if created.met {
+                // Before the gate, which is another walk's.
+                assert_ne!(created.code, Some(0), "{fault}");
+                continue;
+            }
+            let file = fs::File::open(host.dir().join("said")).expect("create's standard error");
+            let start = quiet(host, &["start", "f"], NO_FAULT);
+            host.tincan(END_F).ok();
+            host.assert_clean();
+            let met = std::io::read_to_string(file)
+                .expect("text")
+                .contains("fault ");
+            eprintln!("start with {fault}: {start:?} {met}");
+            if !met {
+                assert_eq!((start.code, start.said.as_str()), (Some(0), ""), "{fault}");
+                break;
+            }
+            if kind == Fault::Error {
+                assert!(matches!(start.code, Some(125..=127)), "{fault}: {start:?}");
+                assert!(start.said.starts_with("tincan: f: "), "{fault}: {start:?}");
+            }
+            behind += 1;
+        }
+        assert!(behind > 2, "only {behind} steps come after the start");
+    }
+}
+
+/// A process beside the first one: whatever meets it, the container runs on.
+fn faults_in_exec(host: &Host) {
+    let bundle = bundle(host, &["sleep", "1000"]);
+    let run = quiet(host, &["run", "-d", "-b", &bundle, "f"], NO_FAULT);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let before = host.differences();
+    for kind in [Fault::Error, Fault::Kill] {
+        for step in 0..MANY {
+            let fault = kind.at("f", step);
+            let exec = quiet(host, &["exec", "f", "true"], &fault);
+            eprintln!("exec with {fault}: {exec:?}");
+            host.wait_until("only the container is left", || {
+                host.differences() == before
+            });
+            if !exec.met {
+                assert_eq!((exec.code, exec.said.as_str()), (Some(0), ""), "{fault}");
+                assert!(step > 2, "exec has only {step} steps");
+                break;
+            }
+            match kind {
+                Fault::Error => assert!(exec.said.starts_with("tincan: f: "), "{exec:?}"),
+                Fault::Kill => assert_eq!(exec.code, Some(137), "{exec:?}"),
+            }
         }
     }
-    panic!("{args:?} is not through after {MANY} steps");
+    host.tincan(END_F).ok();
 }
 
-fn an_error_in_run_leaves_nothing(host: &Host) {
-    walk(host, "host", "error", &RUN);
-}
-
-fn a_kill_in_run_leaves_nothing(host: &Host) {
-    walk(host, "host", "kill", &RUN);
-}
-
-fn an_error_in_the_container_leaves_nothing(host: &Host) {
-    walk(host, "f", "error", &RUN);
-}
-
-fn a_kill_in_the_container_leaves_nothing(host: &Host) {
-    walk(host, "f", "kill", &RUN);
-}
-
-fn an_error_in_pair_leaves_nothing(host: &Host) {
-    for side in ["host", "f", "g"] {
-        walk(host, side, "error", &PAIR);
+fn faults_in_link_add(host: &Host) {
+    let links = host.sh("ip -br link");
+    for name in ["f", "g"] {
+        host.tincan(["run", "-d", "--name", name, "--", "sleep", "1000"])
+            .ok();
     }
-}
-
-fn a_kill_in_pair_leaves_nothing(host: &Host) {
-    for side in ["host", "f", "g"] {
-        walk(host, side, "kill", &PAIR);
+    let of = |name: &str| host.tincan(["exec", name, "ip", "-br", "address"]).ok();
+    let now = || (of("f"), of("g"), host.differences());
+    // Where the wires of a container are recorded stays with it.
+    host.tincan(["link", "add", "f=10.0.0.1/24", "g=10.0.0.2/24"])
+        .ok();
+    host.tincan(["link", "add", "g=10.1.0.1/24", "host=10.1.0.2/24"])
+        .ok();
+    host.tincan(["link", "del", "g", "eth1"]).ok();
+    host.tincan(["link", "del", "g", "eth0"]).ok();
+    host.wait_until("the wires are gone", || host.sh("ip -br link") == links);
+    let before = now();
+    for second in ["g=10.0.0.2/24", "host=10.0.0.2/24"] {
+        for kind in [Fault::Error, Fault::Kill] {
+            for side in ["host", "link"] {
+                for step in 0..MANY {
+                    let fault = kind.at(side, step);
+                    let added = quiet(host, &["link", "add", "f=10.0.0.1/24", second], &fault);
+                    eprintln!("link add with {fault}: {added:?}");
+                    if !added.met {
+                        assert_eq!(added.code, Some(0), "{added:?}");
+                        host.tincan(["link", "del", "f", "eth0"]).ok();
+                    } else if kind == Fault::Kill {
+                        host.tincan(["gc"]).ok();
+                    }
+                    host.wait_until("the wire is gone", || now() == before);
+                    if !added.met {
+                        assert!(step > 0, "{side} has no step");
+                        break;
+                    }
+                }
+            }
+        }
     }
+    host.tincan(END_F).ok();
+    host.tincan(END_G).ok();
 }
 
-fn walk_bundle(host: &Host, kind: &str) {
-    let bundle = host.bundle("bundle", |spec| {
-        spec["process"]["args"] = serde_json::json!(["true"]);
-    });
-    let bundle = bundle.to_str().expect("the directory's name is text");
-    let args = ["run", "-b", bundle, "--net", "172.16.0.1/16", "f"];
-    walk(host, "host", kind, &args);
-    walk(host, "f", kind, &args);
-}
-
-fn an_error_in_a_bundle_leaves_nothing(host: &Host) {
-    walk_bundle(host, "error");
-}
-
-fn a_kill_in_a_bundle_leaves_nothing(host: &Host) {
-    walk_bundle(host, "kill");
+/// `delete` is killed before each of its deeds; the next one does what is left.
+fn kills_in_delete(host: &Host) {
+    let bundle = bundle(host, &["sleep", "1000"]);
+    let create = ["create", "-b", &bundle, "--net", "172.16.0.1/16", "f"];
+    for step in 0..MANY {
+        let created = quiet(host, &create, NO_FAULT);
+        assert_eq!((created.code, created.said.as_str()), (Some(0), ""));
+        let fault = Fault::Kill.at("undo", step);
+        let delete = quiet(host, END_F, &fault);
+        eprintln!("delete with {fault}: {delete:?}");
+        if !delete.met {
+            assert_eq!(delete.code, Some(0), "{delete:?}");
+            assert!(step > 1, "delete has only {step} steps");
+            return;
+        }
+        host.tincan(END_F).ok();
+        host.assert_clean();
+    }
 }
