@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use super::Usage;
+use super::{Usage, seal_own};
 use crate::engine::hold::{Engine, Up};
 use crate::engine::supervise::callers_size;
 use crate::plan::name::ContainerName;
@@ -113,12 +113,9 @@ pub fn plan(
         Usage::new(format!("{}: {cause}", config.display()), hint)
     })?;
     let bundle = oci::parse(&json)?;
-    for warning in &bundle.warnings {
-        complain!("tincan: {id}: {warning}");
-    }
     let listened = listened();
     check_preserved(args.preserve_fds, listened)?;
-    Ok(oci::node(
+    let node = oci::node(
         id,
         &bundle,
         &Request {
@@ -138,7 +135,14 @@ pub fn plan(
             die_with_parent: false,
             hold: false,
         },
-    )?)
+    )?;
+    if node.is_watched() {
+        seal_own(id)?;
+    }
+    for warning in &bundle.warnings {
+        complain!("tincan: {id}: {warning}");
+    }
+    Ok(node)
 }
 
 /// The absolute path of a directory that a user has named.

@@ -8,7 +8,7 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
 use super::bundle::{Sockets, check_preserved, write_pid_file};
 use super::run::session_of;
-use super::{Usage, need_root};
+use super::{Usage, need_root, seal_own};
 use crate::cgroup::Entrances;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
@@ -87,6 +87,11 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     if !matches!(status, Status::Created | Status::Running) {
         return Err(EngineError::NotRunning(args.id).into());
     }
+    let user_namespace = has_user_namespace(&state)?;
+    // Over the host's files there is nobody to keep the binary from; in a user namespace nobody may write to it.
+    if state.rootfs != Path::new("/") && !user_namespace {
+        seal_own(&args.id)?;
+    }
     let process = process(&args, &state)?;
     args.sockets
         .check(process.terminal().unwrap_or(false), args.detach)?;
@@ -96,7 +101,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         &process,
         &ExecRequest {
             name: &args.id,
-            user_namespace: has_user_namespace(&state)?,
+            user_namespace,
             console_size: callers_size(),
             keyring: state.workload.as_ref().is_some_and(|it| it.keyring),
             preserve_fds: args.preserve_fds,

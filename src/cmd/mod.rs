@@ -12,7 +12,9 @@ use serde_json::json;
 
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
+use crate::engine::seal;
 use crate::engine::state::StateRoot;
+use crate::plan::name::ContainerName;
 use crate::sys;
 
 /// Declares the commands: each is `name: what it is for`, with a module of that name that has `Args` and `run`. The
@@ -336,6 +338,14 @@ pub fn need_root() -> Result<(), Usage> {
              `unshare --user --map-root-user --net --mount --pid --fork --mount-proc tincan --root DIR …`",
         ))
     }
+}
+
+/// Keeps tincan's own binary from a container that it is about to join.
+///
+/// # Errors
+/// When it cannot be kept.
+pub fn seal_own(container: &ContainerName) -> Result<(), EngineError> {
+    seal::seal().map_err(|errno| EngineError::of_deed(container, "seal tincan's own binary", errno))
 }
 
 /// Prints a value as JSON on standard output, indented, with a line's end.

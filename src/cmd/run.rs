@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use super::bundle::{self, BundleArgs};
 use super::dry_run::DryRun;
-use super::{Usage, network};
+use super::{Usage, network, seal_own};
 use crate::engine::hold::{Engine, Up};
 use crate::engine::supervise::{Session, callers_size, supervise};
 use crate::engine::undo;
@@ -71,7 +71,13 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     let from_bundle = args.command.is_empty();
     let mut node = match (&args.id, from_bundle) {
         (Some(id), true) => bundle::plan(engine, id, &args.bundle, false)?,
-        (None, false) => plan_command(&args, engine)?,
+        (None, false) => {
+            let node = plan_command(&args, engine)?;
+            if node.is_watched() {
+                seal_own(&node.name)?;
+            }
+            node
+        }
         (None, true) => {
             return Err(Usage::new(
                 "there is neither a command nor a container's name",

@@ -1,8 +1,9 @@
 //! The container's first process between clone and exec: it performs its node's list of steps, and says over the channel
 //! which one failed. It has one thread, prints nothing and never returns.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use caps::CapSet;
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 use super::fault;
 use super::hook::{self, OciState};
 use super::rootfs::Rootfs;
+use super::seal::Own;
 use super::state::Status;
 use crate::cgroup::Entrances;
 use crate::plan::step::{Capabilities, Command, Gate, HookKind, Step, User};
@@ -34,6 +36,8 @@ pub struct Child<'a> {
     pub signal_mask: SigSet,
     /// What its hooks are told.
     pub state: OciState,
+    /// tincan's own binary, which it must not execute instead of the workload.
+    pub own: Option<Own>,
 }
 
 /// Why the child stopped before its last step.
@@ -192,6 +196,8 @@ impl Child<'_> {
 
     /// Says that everything is ready, lets the engine go, and waits for `start`, whose connection is the channel from then on.
     fn await_start(&mut self, index: usize) -> Result<(), Stop> {
+        // Its rights are the workload's already, and so it could be looked into from now on.
+        process::hide()?;
         let listener = self.start.take().ok_or(Errno::INVAL)?;
         self.report(index, 0, None).map_err(|_| Stop::Alone)?;
         loop {
@@ -220,7 +226,7 @@ impl Child<'_> {
         process::set_signal_mask(&self.signal_mask)?;
         let program = image.program().clone();
         if program.as_bytes().contains(&b'/') {
-            return Ok(image.exec(&program));
+            return Ok(self.try_exec(&image, &program));
         }
         if program.is_empty() {
             return Ok(Errno::NOENT);
@@ -236,13 +242,22 @@ impl Child<'_> {
             candidate.push(b'/');
             candidate.extend_from_slice(program.as_bytes());
             let candidate = CString::new(candidate).map_err(|_| Errno::INVAL)?;
-            match image.exec(&candidate) {
+            match self.try_exec(&image, &candidate) {
                 Errno::NOENT | Errno::NOTDIR => {}
                 Errno::ACCESS => found = Errno::ACCESS,
                 other => return Ok(other),
             }
         }
         Ok(found)
+    }
+
+    fn try_exec(&self, image: &process::ExecImage, program: &CString) -> Errno {
+        let path = Path::new(OsStr::from_bytes(program.as_bytes()));
+        match self.own.map_or(Ok(false), |own| own.is_behind(path)) {
+            Ok(false) => image.exec(program),
+            Ok(true) => Errno::PERM,
+            Err(errno) => errno,
+        }
     }
 
     /// Is a container's pid 1 without a workload: reaps what it inherits, and goes when it is told to. All signals are

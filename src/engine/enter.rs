@@ -118,8 +118,13 @@ impl Engine {
                 Birth::Parent { pid, pidfd } => Ok(HeldProcess::new(pid, pidfd, ours, interrupts)),
                 Birth::Child => {
                     drop(ours);
+                    // The container's processes see it from here on; nobody outside looks into it.
+                    if process::hide().is_err() {
+                        process::exit_now(1);
+                    }
                     Child {
                         node,
+                        own: None,
                         channel: theirs,
                         entrances,
                         start: None,

@@ -13,6 +13,7 @@ use super::child::Child;
 use super::error::EngineError;
 use super::fault;
 use super::hook::{self, OCI_VERSION, OciState};
+use super::seal::Own;
 use super::state::{ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
 use super::undo;
 use crate::cgroup::{self, Group};
@@ -694,8 +695,13 @@ fn become_child(held: Held<'_>, channel: OwnedFd, signal_mask: SigSet, state: Oc
     if held.node.die_with_parent && process::die_with_parent().is_err() {
         process::exit_now(1);
     }
+    let own = match held.node.has_own_root().then(Own::look).transpose() {
+        Ok(own) => own,
+        Err(_) => process::exit_now(1),
+    };
     Child {
         node: held.node,
+        own,
         channel,
         entrances: held.group.as_ref().map(Group::entrances),
         start: held.start,

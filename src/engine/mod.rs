@@ -11,6 +11,7 @@ pub mod fault;
 pub mod hold;
 pub mod hook;
 pub mod rootfs;
+pub mod seal;
 pub mod state;
 pub mod supervise;
 pub mod undo;

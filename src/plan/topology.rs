@@ -603,6 +603,21 @@ impl Node {
         }
     }
 
+    /// Whether the root is another than the host's.
+    pub fn has_own_root(&self) -> bool {
+        let own = |step: &Step| matches!(step, Step::PivotRoot | Step::MoveRoot);
+        self.steps.iter().any(own)
+    }
+
+    /// Whether a process of the container could look at one of tincan's: the root is not the host's, the process ids are not
+    /// new, and root of the container is root of the host.
+    pub fn is_watched(&self) -> bool {
+        let source = |kind| self.namespaces.get(&kind);
+        self.has_own_root()
+            && source(NamespaceKind::Pid) != Some(&NamespaceSource::New)
+            && source(NamespaceKind::User).is_none()
+    }
+
     /// Whether this gate is among the node's steps.
     pub fn has_gate(&self, gate: Gate) -> bool {
         self.steps.contains(&Step::Gate(gate))

@@ -125,6 +125,46 @@ impl ExecImage {
     }
 }
 
+/// Becomes the program that is open here (execveat(2) with AT_EMPTY_PATH). Returns only when that failed.
+pub fn exec_descriptor(program: BorrowedFd<'_>, args: Vec<Vec<u8>>, env: Vec<Vec<u8>>) -> Errno {
+    let strings = |all: Vec<Vec<u8>>| {
+        let all = all.into_iter().map(CString::new);
+        all.collect::<Result<Vec<_>, _>>().map_err(|_| Errno::INVAL)
+    };
+    let (args, env) = match (strings(args), strings(env)) {
+        (Ok(args), Ok(env)) => (args, env),
+        (Err(errno), _) | (_, Err(errno)) => return errno,
+    };
+    let pointers = |all: &[CString]| -> Vec<*const c_char> {
+        let all = all.iter().map(|string| string.as_ptr());
+        all.chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(&args), pointers(&env));
+    // SAFETY: all pointers come from `args` and `env`, which outlive the call; both arrays end in null, and the path is an
+    // empty string that ends in NUL.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last_errno()
+}
+
+/// Keeps processes without CAP_SYS_PTRACE from looking into the calling one, until exec (PR_SET_DUMPABLE(2const), ptrace(2)
+/// "Ptrace access mode checking").
+///
+/// # Errors
+/// None for this value.
+pub fn hide() -> Result<(), Errno> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
 /// A process that cannot be confused with a later one of the same number: its id and when it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {

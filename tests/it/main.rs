@@ -1,5 +1,6 @@
 //! The integration tests: the real program on the real kernel, each test on a disposable host of its own (`host.rs`).
 
+mod attack;
 mod bad_input;
 mod clean;
 mod dry_run;
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
         oci::tests(),
         namespaces::tests(),
         terminal::tests(),
+        attack::tests(),
         net::tests(),
         dry_run::tests(),
         signals::tests(),
