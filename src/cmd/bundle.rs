@@ -92,7 +92,7 @@ fn send(path: &Path, option: &str, text: &[u8], fd: BorrowedFd<'_>) -> anyhow::R
     channel::send_with(&socket, text, Some(fd)).map_err(|errno| named(errno.into()))
 }
 
-/// Plans the container of a bundle.
+/// Plans the container of a bundle. Unless it is `only_planned`, tincan's own binary is kept from whom it is to join.
 ///
 /// # Errors
 /// When the bundle, or something in it, is not right.
@@ -101,6 +101,7 @@ pub fn plan(
     id: &ContainerName,
     args: &BundleArgs,
     gate_start: bool,
+    only_planned: bool,
 ) -> anyhow::Result<Node> {
     let dir = directory(&args.bundle, "bundle", "--bundle DIR with a config.json")?;
     let config = dir.join("config.json");
@@ -136,7 +137,7 @@ pub fn plan(
             hold: false,
         },
     )?;
-    if node.is_watched() {
+    if node.is_watched() && !only_planned {
         seal_own(id)?;
     }
     for warning in &bundle.warnings {

@@ -27,7 +27,7 @@ pub struct Args {
 /// Creates the container.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     need_root()?;
-    let mut node = bundle::plan(engine, &args.id, &args.bundle, true)?;
+    let mut node = bundle::plan(engine, &args.id, &args.bundle, true, false)?;
     args.bundle.sockets.check(has_terminal(&node), true)?;
     // Before the network is looked at: what a killed run of this name left may have the addresses.
     undo::make_way(engine, &args.id)?;

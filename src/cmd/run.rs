@@ -70,10 +70,10 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     args.dry_run.need_root()?;
     let from_bundle = args.command.is_empty();
     let mut node = match (&args.id, from_bundle) {
-        (Some(id), true) => bundle::plan(engine, id, &args.bundle, false)?,
+        (Some(id), true) => bundle::plan(engine, id, &args.bundle, false, args.dry_run.is_asked())?,
         (None, false) => {
             let node = plan_command(&args, engine)?;
-            if node.is_watched() {
+            if node.is_watched() && !args.dry_run.is_asked() {
                 seal_own(&node.name)?;
             }
             node
