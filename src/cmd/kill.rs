@@ -35,7 +35,7 @@ impl FromStr for SignalNumber {
     fn from_str(word: &str) -> Result<Self, BadWord> {
         let unknown = || BadWord::new("signal", word, "is no signal of Linux", "SIGTERM");
         if let Ok(number) = word.parse::<i32>() {
-            return (1..=libc::SIGRTMAX())
+            return (0..=libc::SIGRTMAX())
                 .contains(&number)
                 .then_some(SignalNumber(number))
                 .ok_or_else(unknown);

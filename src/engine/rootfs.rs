@@ -38,6 +38,8 @@ const LONGEST_PASSWD: u64 = 1 << 20;
 pub struct Rootfs {
     /// The root of the container, below which every path is resolved; before and after the pivot.
     root: Option<OwnedFd>,
+    /// A step made the root; else it is that of a container that is joined.
+    own: bool,
     /// A procfs of the container's pid namespace that we mounted.
     proc: Option<OwnedFd>,
     /// The real null device.
@@ -127,6 +129,7 @@ impl Rootfs {
             }
         };
         self.root = Some(root);
+        self.own = true;
         Ok(())
     }
 
@@ -343,7 +346,6 @@ impl Rootfs {
     /// streams, and returns its master. The process leads a session of its own. Without a [`Step::Root`] the process joins a
     /// container, whose `/dev/console` is somebody else's and stays.
     pub fn console(&mut self, size: Option<(u16, u16)>) -> Result<OwnedFd, Errno> {
-        let starts = self.root.is_some();
         let master = open_master(self.root()?)?;
         pty::unlock(master.as_fd())?;
         let terminal = pty::open_peer(master.as_fd())?;
@@ -352,7 +354,7 @@ impl Rootfs {
         if let Some(size) = size {
             pty::set_size(terminal.as_fd(), size)?;
         }
-        if starts {
+        if self.own {
             self.mount_console(terminal.as_fd())?;
         }
         pty::make_controlling(terminal.as_fd())?;
@@ -481,10 +483,16 @@ impl Rootfs {
         self.write_proc(&file, value.as_bytes())
     }
 
-    /// Changes the working directory, which is made where it is missing. By a descriptor, and through no magic link: one of
+    /// Changes the working directory, which is made where it is missing, but not in a container that is joined (as in runc). By
+    /// a descriptor, and through no magic link: one of
     /// those could lead to what the runtime has open, out of the container (CVE-2024-21626).
     pub fn change_directory(&mut self, to: &Path) -> Result<(), Errno> {
-        let directory = path::open_or_make(self.root()?, to, Missing::Directory)?;
+        let own = self.own;
+        let root = self.root()?;
+        let directory = match path::open_in_root(root, to, OFlags::PATH) {
+            Err(Errno::NOENT) if own => path::make(root, to, Missing::Directory)?,
+            other => other?,
+        };
         path::change_directory(directory.as_fd())
     }
 

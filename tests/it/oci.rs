@@ -497,7 +497,9 @@ fn exec_starts_from_what_was_created(host: &Host) {
 }
 
 fn exec_takes_runcs_options(host: &Host) {
-    let bundle = shell(host, "options", "sleep 1000");
+    let bundle = changed(host, "options", "sleep 1000", |spec| {
+        spec["root"]["readonly"] = json!(false);
+    });
     apart(host, &format!("run --detach --bundle {bundle} c1"));
     let exec = |args: &[&str]| host.tincan([&["exec"], args].concat()).ok();
     let status = |field: &str| format!("grep {field} /proc/self/status");
@@ -542,6 +544,10 @@ fn exec_takes_runcs_options(host: &Host) {
         (&["--cwd", "tmp", "c1", "true"], "`tmp` is not absolute"),
         (&["-e", "A", "c1", "true"], "`A`"),
         (&["-u", "root", "c1", "true"], "`root`"),
+        (
+            &["--cwd", "/tmp/none", "c1", "true"],
+            "change to the directory /tmp/none: No such file or directory",
+        ),
         (&["c1"], "there is no command"),
     ] {
         let said = host.tincan([&["exec"], args].concat()).fails(125);
@@ -630,6 +636,8 @@ fn signals_have_names_and_numbers(host: &Host) {
             std::fs::read_to_string(file("log")).is_ok_and(|log| log.lines().count() == count + 1)
         });
     }
+    // Nothing is sent, but whether something could be (kill(2)).
+    host.tincan(["kill", "c1", "0"]).ok();
     let log = std::fs::read_to_string(file("log")).expect("the log");
     assert_eq!(log, "USR1\nUSR2\nHUP\n34\n64\n");
     // To every process of it: the shell's sleep as well.
