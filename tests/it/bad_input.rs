@@ -368,7 +368,6 @@ fn flags(host: &Host) {
         (&["list", "--format", "xml"], "'xml'", "json"),
         (&["kill", "c", "SIGMOON"], "`SIGMOON`", "SIGTERM"),
         (&["kill", "c", "65"], "`65`", "SIGTERM"),
-        (&["kill", "c", "65"], "`65`", "SIGTERM"),
         (&["state"], "<ID>", "tincan state --help"),
         (&["--log-format", "xml", "list"], "'xml'", "json"),
     ] {
