@@ -233,8 +233,8 @@ fn settle(wire: &Wire, at: usize, netlink: &Netlink, index: u32) -> Result<(), F
         let is_active = |answer: &Result<Vec<RouteNetlinkMessage>, Refused>| match answer.as_deref()
         {
             Ok([RouteNetlinkMessage::NewLink(link), ..]) => {
-                let up = LinkAttribute::OperState(State::Up);
-                link.attributes.contains(&up)
+                let is_up = |at: &LinkAttribute| matches!(at, LinkAttribute::OperState(State::Up));
+                link.attributes.iter().any(is_up)
             }
             _ => false,
         };
