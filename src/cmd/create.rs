@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::bundle::{self, BundleArgs};
-use super::network::MakingWay;
+use super::network::Remains;
 use super::run::has_terminal;
 use super::{need_root, network};
 use crate::engine::hold::Engine;
@@ -27,15 +27,15 @@ pub struct Args {
 /// Creates the container.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     need_root()?;
-    let mut node = bundle::plan(engine, &args.id, &args.bundle, true, false)?;
+    let node = bundle::plan(engine, &args.id, &args.bundle, true, false)?;
     args.bundle.sockets.check(has_terminal(&node), true)?;
     // Before the network is looked at: what a killed run of this name left may have the addresses.
     undo::make_way(engine, &args.id)?;
-    let wires = network::attach(engine, &mut node, 0, &args.net, MakingWay::Done)?;
-    let topology = Topology {
+    let mut topology = Topology {
         nodes: vec![node],
-        wires,
+        ..Topology::default()
     };
+    network::attach(engine, &mut topology, 0, &args.net, Remains::Clear)?;
     let up = engine
         .raise(&topology)?
         .pop()

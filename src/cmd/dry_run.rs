@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::network::MakingWay;
+use super::network::Remains;
 use super::{Format, Usage, need_root, print_json};
 use crate::engine::hold::Engine;
 use crate::engine::state::Undo;
@@ -48,7 +48,7 @@ fn known(engine: &Engine, name: &ContainerName) -> Known {
     let named = state.as_ref().and_then(|state| {
         state.undo.iter().find_map(|deed| match deed {
             Undo::NetnsName(name) => Some(name.clone()),
-            Undo::Cgroup(_) => None,
+            Undo::Cgroup(_) | Undo::Move(_) => None,
         })
     });
     let process = state.and_then(|state| state.process);
@@ -72,12 +72,12 @@ impl DryRun {
         if self.dry_run { Ok(()) } else { need_root() }
     }
 
-    /// Whether what is in the way of a wire may be moved.
-    pub fn making_way(&self) -> MakingWay {
+    /// What to do with the ends of dead containers.
+    pub fn remains(&self) -> Remains {
         if self.dry_run {
-            MakingWay::Planned
+            Remains::Overlook
         } else {
-            MakingWay::Done
+            Remains::Clear
         }
     }
 

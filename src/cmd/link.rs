@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::dry_run::DryRun;
+use super::network::HOST;
 use super::{Format, Usage, aligned, need_root, network, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::fault;
@@ -13,7 +14,7 @@ use crate::net::netlink::Netlink;
 use crate::net::wire;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::{PairEnd, pair_wire};
-use crate::plan::topology::{Place, Topology};
+use crate::plan::topology::{Place, Removal, Topology};
 use crate::sys::process::ProcessId;
 
 /// The arguments of `tincan link`.
@@ -39,6 +40,8 @@ enum Verb {
         container: ContainerName,
         /// The interface in it
         interface: LinkName,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// List the wires of all running containers
     List {
@@ -60,14 +63,12 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         Verb::Del {
             container,
             interface,
-        } => del(engine, &container, &interface)?,
+            dry_run,
+        } => return del(engine, container, interface, &dry_run),
         Verb::List { format } => list(engine, format)?,
     }
     Ok(ExitCode::SUCCESS)
 }
-
-/// The name by which an end is the host's.
-const HOST: &str = "host";
 
 fn add(
     engine: &Engine,
@@ -85,12 +86,13 @@ fn add(
         let word = format!("rootfs={} has no place here: both run already", rootfs.display());
         return Err(Usage::new(word, right).into());
     }
-    let a = place(engine, first, &second.container)?;
-    let b = place(engine, second, &first.container)?;
-    let wire = pair_wire([(first, a.0, a.1), (second, b.0, b.1)])?;
+    let a = place(engine, first, second, dry_run)?;
+    let b = place(engine, second, first, dry_run)?;
+    let mut wire = pair_wire([(first, a.0, a.1), (second, b.0, b.1)])?;
+    network::tell_whose(engine, &mut wire, [first, second]);
     let topology = Topology {
-        nodes: Vec::new(),
         wires: vec![wire],
+        ..Topology::default()
     };
     if dry_run.is_asked() {
         return dry_run.print(engine, &topology);
@@ -114,7 +116,15 @@ fn add(
     if let Err(error) = recorded {
         if let Some(own) = done.end_of(&keeper.container) {
             // The record is the cause to tell; what cannot be undone now is pending, for `gc`.
-            let _ = del(engine, &keeper.container, &own.interface);
+            let removal = Removal {
+                container: keeper.container.clone(),
+                interface: own.interface.clone(),
+            };
+            let undoing = Topology {
+                removals: vec![removal],
+                ..Topology::default()
+            };
+            let _ = remove(engine, &undoing);
         }
         return Err(error.into());
     }
@@ -125,7 +135,8 @@ fn add(
 fn place(
     engine: &Engine,
     end: &PairEnd,
-    far: &ContainerName,
+    far: &PairEnd,
+    dry_run: &DryRun,
 ) -> anyhow::Result<(Place, LinkName)> {
     let (place, netlink) = if end.container.as_str() == HOST {
         (Place::Host, Netlink::open()?)
@@ -133,37 +144,52 @@ fn place(
         let (_netns, netlink) = enter_running(&engine.root, &end.container)?;
         (Place::Running(end.container.clone()), netlink)
     };
-    network::check_free(&netlink, &end.container, &end.wire)?;
+    network::check_free(engine, &netlink, end, far, dry_run.remains())?;
     let name = match (&end.wire.name, &place) {
         (Some(name), _) => name.clone(),
         // An `eth<n>` on the host would look like hardware.
-        (None, Place::Host) => network::free_host_interface(&netlink, far)?,
+        (None, Place::Host) => network::free_host_interface(&netlink, &far.container)?,
         (None, _) => network::free_interface(&netlink)?,
     };
     Ok((place, name))
 }
 
-fn del(engine: &Engine, container: &ContainerName, interface: &LinkName) -> anyhow::Result<()> {
-    need_root()?;
-    let (_netns, netlink) = enter_running(&engine.root, container)?;
-    wire::delete(&netlink, interface).map_err(|cause| EngineError::Wire {
-        container: container.to_string(),
-        action: format!("delete the link {interface}"),
-        cause,
-    })?;
+fn del(
+    engine: &Engine,
+    container: ContainerName,
+    interface: LinkName,
+    dry_run: &DryRun,
+) -> anyhow::Result<ExitCode> {
+    dry_run.need_root()?;
+    let topology = Topology {
+        removals: vec![Removal {
+            container,
+            interface,
+        }],
+        ..Topology::default()
+    };
+    if dry_run.is_asked() {
+        return dry_run.print(engine, &topology);
+    }
+    remove(engine, &topology)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes wires, and the records of them.
+fn remove(engine: &Engine, topology: &Topology) -> anyhow::Result<()> {
+    engine.raise(topology)?;
     for (keeper, record) in records(engine)? {
-        if is_at(&record, container, interface) {
+        let mut removals = topology.removals.iter();
+        if removals.any(|removal| is_at(&record, removal)) {
             engine.root.forget_link(&keeper, &record).map_err(EngineError::from)?;
         }
     }
     Ok(())
 }
 
-fn is_at(record: &WireRecord, container: &ContainerName, interface: &LinkName) -> bool {
-    record
-        .ends
-        .iter()
-        .any(|end| end.container.as_ref() == Some(container) && end.interface == *interface)
+fn is_at(record: &WireRecord, removal: &Removal) -> bool {
+    let is_there = |end: &EndRecord| end.container.as_ref() == Some(&removal.container);
+    record.ends.iter().any(|end| is_there(end) && end.interface == removal.interface)
 }
 
 /// The wires of all containers that are up, each with the container that keeps its record.

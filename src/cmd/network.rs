@@ -5,16 +5,21 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 
 use crate::engine::error::EngineError;
+use crate::engine::give_way::is_dead;
 use crate::engine::hold::{Engine, enter_running};
-use crate::engine::state::{StateError, Status};
 use crate::net::netlink::{Netlink, Refused};
 use crate::net::wire::{self, Link, Owner};
 use crate::plan::name::{BadWord, ContainerName, IfAddr, LinkName};
 use crate::plan::net::{
-    FarEnd, NetSpec, WireSpec, alias_container, check_together, default_name, host_link_alias,
-    host_link_name,
+    FarEnd, NetSpec, PairEnd, WireSpec, alias_container, check_together, default_name,
+    host_link_alias, host_link_name,
 };
-use crate::plan::topology::{EndAddr, NamespaceKind, NamespaceSource, Node, Place, Wire};
+use crate::plan::topology::{
+    EndAddr, Move, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
+};
+
+/// The name by which an end of a wire is the host's.
+pub const HOST: &str = "host";
 
 /// Why the network that was asked for cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -48,13 +53,13 @@ pub enum NetworkError {
     NoNamespace(String),
 }
 
-/// Whether what is in the way of a wire, and may be moved, is moved.
+/// What to do with the ends of dead containers, which are in the way for the milliseconds that the kernel takes to free them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MakingWay {
-    /// It is: the ends of dead containers, and addresses that tincan chose.
-    Done,
-    /// It is only planned around, as a dry run does.
-    Planned,
+pub enum Remains {
+    /// Help the kernel along.
+    Clear,
+    /// Plan as if they were gone, as a dry run does.
+    Overlook,
 }
 
 /// Puts a node's network as the values of `--net` say: its namespace, and its wires.
@@ -63,11 +68,11 @@ pub enum MakingWay {
 /// When a value, or what it asks for, is not to be had; nothing was made then.
 pub fn attach(
     engine: &Engine,
-    node: &mut Node,
+    topology: &mut Topology,
     index: usize,
     specs: &[NetSpec],
-    making_way: MakingWay,
-) -> Result<Vec<Wire>, NetworkError> {
+    remains: Remains,
+) -> Result<(), NetworkError> {
     check_together(specs)?;
     // What any of them asks for is not free for tincan to choose for another.
     let asked: Vec<IpAddr> = specs
@@ -78,23 +83,23 @@ pub fn attach(
         })
         .flatten()
         .collect();
-    let mut wires: Vec<Wire> = Vec::new();
     for (number, spec) in specs.iter().enumerate() {
         match spec {
             NetSpec::None => {}
-            NetSpec::Host => share(node, None),
+            NetSpec::Host => share(&mut topology.nodes[index], None),
             NetSpec::Container(name) => {
                 let (state, pidfd) = engine.root.open(name).map_err(EngineError::from)?;
                 let (Some(process), Some(_)) = (state.process, pidfd) else {
                     return Err(EngineError::NotRunning(name.clone()).into());
                 };
-                share(node, Some(format!("/proc/{}/ns/net", process.pid).into()));
+                let path = format!("/proc/{}/ns/net", process.pid);
+                share(&mut topology.nodes[index], Some(path.into()));
             }
             NetSpec::Namespace(path) => {
                 if !path.exists() {
                     return Err(NetworkError::NoNamespace(path.display().to_string()));
                 }
-                share(node, Some(path.clone()));
+                share(&mut topology.nodes[index], Some(path.clone()));
             }
             NetSpec::Wire(spec) => {
                 let name = spec.name.clone().unwrap_or_else(|| default_name(number));
@@ -102,22 +107,21 @@ pub fn attach(
                     None => Netlink::open().map_err(|e| asking("its links", Refused::from(e)))?,
                     Some(to) => enter_running(&engine.root, to)?.1,
                 };
-                let here = Here {
+                let mut here = Here {
                     engine,
-                    netlink,
-                    making_way,
+                    netlink: &netlink,
+                    remains,
                     asked: &asked,
-                    planned: &wires,
+                    topology,
                 };
-                let wire = match &spec.to {
-                    None => wire_to_host(&here, &node.name, index, number, name, spec)?,
-                    Some(to) => wire_to_container(&here, &node.name, index, name, spec, to)?,
-                };
-                wires.push(wire);
+                match &spec.to {
+                    None => here.wire_to_host(index, number, name, spec)?,
+                    Some(to) => here.wire_to_container(index, name, spec, to)?,
+                }
             }
         }
     }
-    Ok(wires)
+    Ok(())
 }
 
 /// Gives a node somebody else's network namespace, or the host's.
@@ -144,73 +148,44 @@ fn share(node: &mut Node, path: Option<std::path::PathBuf>) {
     }
 }
 
-fn wire_to_host(
-    here: &Here<'_>,
-    container: &ContainerName,
-    index: usize,
-    number: usize,
-    name: LinkName,
-    spec: &WireSpec,
-) -> Result<Wire, NetworkError> {
-    for ip in given(spec) {
-        if let Some(owner) = here.owner(ip)? {
-            if here.gives_way(ip, &owner)? {
-                continue;
-            }
-            return Err(in_use(ip, "on the host", &owner));
-        }
-    }
-    let far = FarEnd {
-        at: Place::Host,
-        name: here.free_name(container, number)?,
-        alias: Some(host_link_alias(container, &name, here.engine.root.path())),
-    };
-    spec.wire(index, name, far, |ip| here.is_free(ip))
-}
-
-fn wire_to_container(
-    here: &Here<'_>,
-    container: &ContainerName,
-    index: usize,
-    name: LinkName,
-    spec: &WireSpec,
-    to: &ContainerName,
-) -> Result<Wire, NetworkError> {
-    for peer in &spec.peers {
-        if let Some(owner @ Owner::Local(_)) = here.owner(peer.ip)? {
-            return Err(in_use(peer.ip, &format!("in {to}"), &owner));
-        }
-    }
-    for addr in &spec.addrs {
-        if let Some(owner) = here.owner(addr.ip)? {
-            return Err(in_use(addr.ip, &format!("in {to}"), &owner));
-        }
-    }
-    let at = Place::Running(to.clone());
-    let far = FarEnd {
-        name: here.free_interface(&at)?,
-        at,
-        alias: Some(host_link_alias(container, &name, here.engine.root.path())),
-    };
-    spec.wire(index, name, far, |ip| here.is_free(ip))
-}
-
-/// Refuses an end whose addresses somebody has in that namespace, or sees from there.
+/// Refuses an end in a namespace where its addresses, or those of the far end, are somebody's already.
 ///
 /// # Errors
 /// [`NetworkError::InUse`].
 pub fn check_free(
+    engine: &Engine,
     netlink: &Netlink,
-    place: &ContainerName,
-    spec: &WireSpec,
+    end: &PairEnd,
+    far: &PairEnd,
+    remains: Remains,
 ) -> Result<(), NetworkError> {
-    for addr in &spec.addrs {
-        let owner = wire::owner_of(netlink, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
-        if let Some(owner @ Owner::Local(_)) = owner {
-            return Err(in_use(addr.ip, &format!("in {place}"), &owner));
+    let here = Here {
+        engine,
+        netlink,
+        remains,
+        asked: &[],
+        topology: &mut Topology::default(),
+    };
+    let place = if end.container.as_str() == HOST {
+        "on the host".to_owned()
+    } else {
+        format!("in {}", end.container)
+    };
+    here.check_free(&place, &end.wire.addrs, &far.wire.addrs)
+}
+
+/// Gives each end that is born where others are already, on the host or in a running container, the alias by which it tells
+/// whose wire it is. `whose` are the containers of the ends, in their order.
+pub fn tell_whose(engine: &Engine, wire: &mut Wire, whose: [&PairEnd; 2]) {
+    for at in 0..2 {
+        let [end, far] = [&wire.ends[at], &wire.ends[1 - at]];
+        let is_new = matches!(end.at, Place::Node(_));
+        if !is_new && far.at != Place::Host {
+            let root = engine.root.path();
+            let alias = host_link_alias(&whose[1 - at].container, &far.name, root);
+            wire.ends[at].alias = Some(alias);
         }
     }
-    Ok(())
 }
 
 /// The first `eth<n>` that a namespace does not have.
@@ -289,67 +264,112 @@ fn in_use(ip: IpAddr, place: &str, owner: &Owner) -> NetworkError {
 /// A side that is there already: the host, or a running container.
 struct Here<'a> {
     engine: &'a Engine,
-    netlink: Netlink,
-    making_way: MakingWay,
+    netlink: &'a Netlink,
+    remains: Remains,
     /// The addresses that any value of the command names.
     asked: &'a [IpAddr],
-    /// The wires of the values before.
-    planned: &'a [Wire],
+    /// What is planned so far.
+    topology: &'a mut Topology,
 }
 
 impl Here<'_> {
+    fn wire_to_host(
+        &mut self,
+        node: usize,
+        number: usize,
+        name: LinkName,
+        spec: &WireSpec,
+    ) -> Result<(), NetworkError> {
+        for ip in given(spec) {
+            if let Some(owner) = self.owner(ip)? {
+                match self.way(ip, &owner)? {
+                    Some(moved) => self.topology.moves.push(moved),
+                    None => return Err(in_use(ip, "on the host", &owner)),
+                }
+            }
+        }
+        let container = &self.topology.nodes[node].name;
+        let far = FarEnd {
+            at: Place::Host,
+            name: self.free_name(container, number)?,
+            alias: Some(host_link_alias(container, &name, self.engine.root.path())),
+        };
+        let wire = spec.wire(node, name, far, |ip| self.is_free(ip))?;
+        self.topology.wires.push(wire);
+        Ok(())
+    }
+
+    fn wire_to_container(
+        &mut self,
+        node: usize,
+        name: LinkName,
+        spec: &WireSpec,
+        to: &ContainerName,
+    ) -> Result<(), NetworkError> {
+        // Seen from there, the peer's addresses are its own.
+        self.check_free(&format!("in {to}"), &spec.peers, &spec.addrs)?;
+        let at = Place::Running(to.clone());
+        let container = &self.topology.nodes[node].name;
+        let far = FarEnd {
+            name: self.free_interface(&at)?,
+            at,
+            alias: Some(host_link_alias(container, &name, self.engine.root.path())),
+        };
+        let wire = spec.wire(node, name, far, |ip| self.is_free(ip))?;
+        self.topology.wires.push(wire);
+        Ok(())
+    }
+
+    /// Refuses addresses of an end here that somebody has, and addresses of the far end that are reached another way.
+    fn check_free(
+        &self,
+        place: &str,
+        addrs: &[IfAddr],
+        far: &[IfAddr],
+    ) -> Result<(), NetworkError> {
+        for addr in addrs.iter().chain(far) {
+            if let Some(owner) = self.owner(addr.ip)? {
+                return Err(in_use(addr.ip, place, &owner));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether tincan may choose this address: nobody has it, and nobody else will.
     fn is_free(&self, ip: IpAddr) -> Result<bool, NetworkError> {
-        let mut ends = self.planned.iter().flat_map(|wire| &wire.ends);
-        let chosen = ends.any(|end| end.addrs.iter().any(|addr| addr.addr.ip == ip));
+        let ends = self.topology.wires.iter().flat_map(|wire| &wire.ends);
+        let moves = self.topology.moves.iter().map(|moved| &moved.to);
+        let mut planned = ends.flat_map(|end| &end.addrs).chain(moves);
+        let chosen = planned.any(|addr| addr.addr.ip == ip);
         Ok(!chosen && !self.asked.contains(&ip) && self.owner(ip)?.is_none())
     }
 
     /// The first `eth<n>` that is free here and will be.
     fn free_interface(&self, at: &Place) -> Result<LinkName, NetworkError> {
-        free_interface_but(&self.netlink, |name| {
-            let mut ends = self.planned.iter().flat_map(|wire| &wire.ends);
+        free_interface_but(self.netlink, |name| {
+            let mut ends = self.topology.wires.iter().flat_map(|wire| &wire.ends);
             ends.any(|end| end.at == *at && end.name == *name)
         })
     }
 
-    /// Who has an address. The links of a container that is dead are on their way out, which takes the kernel some ten
-    /// milliseconds: one that is still there is helped along, and does not count.
+    /// Who has an address. The link of a container that is dead does not count, and gives it up.
     fn owner(&self, ip: IpAddr) -> Result<Option<Owner>, NetworkError> {
         loop {
-            let owner = match wire::owner_of(&self.netlink, ip) {
+            let owner = match wire::owner_of(self.netlink, ip) {
                 // Its link went between the question and the answer.
                 Err(refused) if refused.errno == Errno::ENODEV => continue,
                 other => other.map_err(|cause| asking(ip, cause))?,
             };
             match owner {
-                Some(owner) if self.is_dead(owner.link()) => match self.making_way {
-                    MakingWay::Done => self.clear(owner.link())?,
-                    MakingWay::Planned => return Ok(None),
-                },
+                Some(owner) if is_dead(self.engine, owner.link()) => {
+                    if self.remains == Remains::Overlook {
+                        return Ok(None);
+                    }
+                    gone_is_fine(wire::take_address(self.netlink, owner.link(), ip))
+                        .map_err(|cause| asking(ip, cause))?;
+                }
                 other => return Ok(other),
             }
-        }
-    }
-
-    fn is_dead(&self, link: &Link) -> bool {
-        let Some((container, root)) = link.alias.as_deref().and_then(alias_container) else {
-            return false;
-        };
-        root == self.engine.root.path()
-            && match self.engine.root.load(&container) {
-                Ok(state) => self.engine.root.status(&state) == Status::Stopped,
-                Err(StateError::Unknown(_)) => true,
-                // Nobody can say so of one whose state cannot be read.
-                Err(_) => false,
-            }
-    }
-
-    fn clear(&self, link: &Link) -> Result<(), NetworkError> {
-        let name: LinkName = link.name.parse()?;
-        match wire::delete(&self.netlink, &name) {
-            Err(refused) if refused.errno != Errno::ENODEV => Err(asking(name, refused)),
-            _ => Ok(()),
         }
     }
 
@@ -362,37 +382,44 @@ impl Here<'_> {
         let mut attempt = 0;
         loop {
             let name = host_link_name(container, number, attempt);
-            match link(&self.netlink, &name)? {
+            match link(self.netlink, &name)? {
                 None => return Ok(name),
-                Some(link) if self.is_dead(&link) => match self.making_way {
-                    MakingWay::Done => self.clear(&link)?,
-                    MakingWay::Planned => return Ok(name),
-                },
+                Some(link) if is_dead(self.engine, &link) => {
+                    if self.remains == Remains::Clear {
+                        gone_is_fine(wire::delete(self.netlink, &name))
+                            .map_err(|cause| asking(&name, cause))?;
+                    }
+                    return Ok(name);
+                }
                 Some(_) => attempt += 1,
             }
         }
     }
 
-    /// Whether an address that the user names is one that tincan chose for the end of another wire: that wire then takes the
-    /// next free one instead.
-    fn gives_way(&self, ip: IpAddr, owner: &Owner) -> Result<bool, NetworkError> {
+    /// How an address that the user names is had from its owner, if that is the end of another wire for which tincan chose it:
+    /// that end then takes the next free one of its prefix instead.
+    fn way(&self, ip: IpAddr, owner: &Owner) -> Result<Option<Move>, NetworkError> {
         let Owner::Local(link) = owner else {
-            return Ok(false);
+            return Ok(None);
         };
         let Some((container, _)) = link.alias.as_deref().and_then(alias_container) else {
-            return Ok(false);
+            return Ok(None);
         };
-        let Ok(mut state) = self.engine.root.load(&container) else {
-            return Ok(false);
+        let Ok(state) = self.engine.root.load(&container) else {
+            return Ok(None);
         };
+        if !(state.complete || state.bound) {
+            // Whoever is still at work on it writes its state down once more.
+            return Ok(None);
+        }
         let text = IfAddr::host(ip).to_string();
-        for record in &mut state.wires {
-            let Some(near) = record.end_of(&container).cloned() else {
+        for record in &state.wires {
+            let Some(near) = record.end_of(&container) else {
                 continue;
             };
             let Some(far) = record
                 .ends
-                .iter_mut()
+                .iter()
                 .find(|end| end.container.is_none() && end.interface.as_str() == link.name)
             else {
                 continue;
@@ -400,39 +427,33 @@ impl Here<'_> {
             if !far.automatic.contains(&text) {
                 continue;
             }
-            if self.making_way == MakingWay::Planned {
-                return Ok(true);
-            }
-            for peer in near
-                .addresses
-                .iter()
-                .filter_map(|addr| addr.parse::<IfAddr>().ok())
-            {
-                if !peer.covers(ip) {
-                    continue;
-                }
-                for next in peer.others().skip_while(|next| *next != ip).skip(1) {
-                    if self.owner(next)?.is_some() {
-                        continue;
+            let peers = near.addresses.iter().filter_map(|addr| addr.parse().ok());
+            for peer in peers.filter(|peer: &IfAddr| peer.covers(ip)) {
+                for next in peer.others() {
+                    if self.is_free(next)? {
+                        let host_addr = |ip| EndAddr {
+                            addr: IfAddr::host(ip),
+                            peer: Some(peer.ip),
+                            automatic: true,
+                        };
+                        return Ok(Some(Move {
+                            container,
+                            interface: far.interface.clone(),
+                            from: host_addr(ip),
+                            to: host_addr(next),
+                        }));
                     }
-                    let moved = |ip| EndAddr {
-                        addr: IfAddr::host(ip),
-                        peer: Some(peer.ip),
-                        automatic: true,
-                    };
-                    wire::readdress(&self.netlink, &far.interface, &moved(ip), &moved(next))
-                        .map_err(|cause| asking(&far.interface, cause))?;
-                    let new = IfAddr::host(next).to_string();
-                    for addr in far.addresses.iter_mut().chain(&mut far.automatic) {
-                        if *addr == text {
-                            addr.clone_from(&new);
-                        }
-                    }
-                    self.engine.root.save(&state).map_err(EngineError::from)?;
-                    return Ok(true);
                 }
             }
         }
-        Ok(false)
+        Ok(None)
+    }
+}
+
+/// A link that has gone by itself meanwhile is what was wanted.
+fn gone_is_fine(done: Result<(), Refused>) -> Result<(), Refused> {
+    match done {
+        Err(refused) if refused.errno == Errno::ENODEV => Ok(()),
+        other => other,
     }
 }

@@ -46,7 +46,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     }
     let command = (!args.command.is_empty()).then_some(args.command.as_slice());
     let mut topology = Topology::default();
-    let first = place(engine, &args, &args.first, command, &mut topology)?;
+    let first = place(engine, &args, [&args.first, &args.second], command, &mut topology)?;
     if let (Place::Running(name), true) = (&first.0, command.is_some()) {
         return Err(Usage::new(
             format!("{name} runs already, and takes no command from `pair`"),
@@ -54,11 +54,13 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         )
         .into());
     }
-    let second = place(engine, &args, &args.second, None, &mut topology)?;
-    topology.wires.push(pair_wire([
+    let second = place(engine, &args, [&args.second, &args.first], None, &mut topology)?;
+    let mut wire = pair_wire([
         (&args.first, first.0, first.1),
         (&args.second, second.0, second.1),
-    ])?);
+    ])?;
+    network::tell_whose(engine, &mut wire, [&args.first, &args.second]);
+    topology.wires.push(wire);
     if topology.nodes.is_empty() {
         return Err(Usage::new(
             "both containers run already",
@@ -88,7 +90,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
 fn place(
     engine: &Engine,
     args: &Args,
-    end: &PairEnd,
+    [end, far]: [&PairEnd; 2],
     command: Option<&[String]>,
     topology: &mut Topology,
 ) -> anyhow::Result<(Place, LinkName)> {
@@ -105,7 +107,7 @@ fn place(
         .is_ok_and(|state| engine.root.status(&state) == Status::Running);
     if runs {
         let (_netns, netlink) = enter_running(&engine.root, &end.container)?;
-        network::check_free(&netlink, &end.container, &end.wire)?;
+        network::check_free(engine, &netlink, end, far, args.dry_run.remains())?;
         let name = match &end.wire.name {
             Some(name) => name.clone(),
             None => network::free_interface(&netlink)?,

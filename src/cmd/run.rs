@@ -104,11 +104,11 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         // Before the network is looked at: what a killed run of this name left may have the addresses.
         undo::make_way(engine, &node.name)?;
     }
-    let wires = network::attach(engine, &mut node, 0, &args.net, args.dry_run.making_way())?;
-    let topology = Topology {
+    let mut topology = Topology {
         nodes: vec![node],
-        wires,
+        ..Topology::default()
     };
+    network::attach(engine, &mut topology, 0, &args.net, args.dry_run.remains())?;
     if args.dry_run.is_asked() {
         return args.dry_run.print(engine, &topology);
     }
@@ -168,7 +168,7 @@ fn plan_command(args: &Args, engine: &Engine) -> anyhow::Result<Node> {
     let shared: BTreeSet<NamespaceKind> = args.share.iter().copied().collect();
     if wired && shared.contains(&NamespaceKind::Network) {
         return Err(Usage::new(
-            "`--share network` leaves no namespace for `--net` to wire",
+            "`--share network` and `--net` both say which network namespace it is",
             "leave one of them out",
         )
         .into());

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::child::Child;
 use super::error::EngineError;
 use super::fault;
+use super::give_way;
 use super::hook::{self, OCI_VERSION, OciState};
 use super::seal::Own;
 use super::state::{ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
@@ -211,6 +212,18 @@ impl<'a> Raising<'a> {
                 wire::loopback_up(self.network(node)?).map_err(link_failed(name, "raise lo"))
             }
             HostStep::NameNetns { node } => self.name_netns(node),
+            HostStep::Remove { index } => {
+                let removal = &self.topology.removals[index];
+                let network = self.running(&removal.container)?;
+                let deed = format!("delete the link {}", removal.interface);
+                wire::delete(network, &removal.interface)
+                    .map_err(link_failed(&removal.container, &deed))
+            }
+            HostStep::Move { index } => {
+                self.open_host()?;
+                let host = self.host.as_ref().expect("just opened");
+                give_way::make(self.engine, host, &self.topology.moves[index])
+            }
             HostStep::Wire { wire } => self.wire(&self.topology.wires[wire]),
             HostStep::Hooks { node } => self.hooks(node),
             HostStep::Open { node, gate } => {
@@ -256,6 +269,10 @@ impl<'a> Raising<'a> {
             undo.push(Undo::NetnsName(name.clone()));
         }
         let index = self.held.len();
+        if index == 0 {
+            // They make way for the wires of `run`, which has one node.
+            undo.extend(self.topology.moves.iter().cloned().map(Undo::Move));
+        }
         let touches = |wire: &&Wire| wire.ends.iter().any(|end| end.at == Place::Node(index));
         let start = node
             .steps
@@ -406,6 +423,28 @@ impl<'a> Raising<'a> {
         Ok(&process.network.as_ref().expect("just made").1)
     }
 
+    /// A socket in a running container's network namespace.
+    fn running(&mut self, name: &ContainerName) -> Result<&Netlink, EngineError> {
+        if !self.running.contains_key(name) {
+            let network = enter_running(&self.engine.root, name)?;
+            self.running.insert(name.clone(), network);
+        }
+        Ok(&self.running[name].1)
+    }
+
+    /// Opens a socket on the host, once.
+    fn open_host(&mut self) -> Result<(), EngineError> {
+        if self.host.is_none() {
+            let host = Netlink::open().map_err(|e| EngineError::Wire {
+                container: "host".to_owned(),
+                action: "open netlink".to_owned(),
+                cause: Refused::from(e),
+            })?;
+            self.host = Some(host);
+        }
+        Ok(())
+    }
+
     fn name_netns(&mut self, index: usize) -> Result<(), EngineError> {
         let held = &self.held[index];
         let name = held
@@ -426,23 +465,12 @@ impl<'a> Raising<'a> {
     fn wire(&mut self, wire: &Wire) -> Result<(), EngineError> {
         for end in &wire.ends {
             match &end.at {
-                Place::Host if self.host.is_none() => {
-                    let host = Netlink::open().map_err(|e| EngineError::Wire {
-                        container: "host".to_owned(),
-                        action: "open netlink".to_owned(),
-                        cause: Refused::from(e),
-                    })?;
-                    self.host = Some(host);
-                }
-                Place::Host => {}
+                Place::Host => self.open_host()?,
                 Place::Node(index) => {
                     self.network(*index)?;
                 }
                 Place::Running(name) => {
-                    if !self.running.contains_key(name) {
-                        let network = enter_running(&self.engine.root, name)?;
-                        self.running.insert(name.clone(), network);
-                    }
+                    self.running(name)?;
                 }
             }
         }

@@ -8,6 +8,7 @@ pub mod child;
 pub mod enter;
 pub mod error;
 pub mod fault;
+pub mod give_way;
 pub mod hold;
 pub mod hook;
 pub mod rootfs;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::step::Hook;
-use crate::plan::topology::{End, Origin, Place, Topology, Wire, Workload};
+use crate::plan::topology::{End, Move, Origin, Place, Topology, Wire, Workload};
 use crate::sys::process::ProcessId;
 
 /// Where the containers' state directories are: `/run/tincan`, or what `--root` says.
@@ -83,6 +83,8 @@ pub enum Undo {
     Cgroup(cgroup::Location),
     /// Unmount and remove the name for `ip netns`.
     NetnsName(String),
+    /// Give back the address that made way.
+    Move(Move),
 }
 
 /// A wire as it was made: with names for places, since indices mean nothing later.

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::error::{EngineError, describe};
 use super::fault;
+use super::give_way;
 use super::hold::{Engine, enter_running, oci_state};
 use super::hook;
 use super::state::{State, StateError, Status, Undo};
@@ -79,6 +80,11 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
                 };
                 if let Err(failures) = removed {
                     causes.extend(failures.iter().map(ToString::to_string));
+                }
+            }
+            Undo::Move(moved) => {
+                if let Err(error) = give_way::undo(engine, moved) {
+                    causes.push(error.to_string());
                 }
             }
             Undo::NetnsName(name) => {

@@ -11,7 +11,8 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -51,8 +52,13 @@ pub struct Failed {
 pub fn make(wire: &Wire, sites: [Site; 2]) -> Result<(), Failed> {
     let indices = create(wire, sites)?;
     let furnished = (0..2)
-        .rev()
-        .try_for_each(|end| furnish(wire, end, sites[end].netlink, indices[end]))
+        .filter(|end| wire.ends[*end].no_link_local)
+        .try_for_each(|end| go_without_link_local(wire, end, sites[end].netlink, indices[end]))
+        .and_then(|()| {
+            (0..2)
+                .rev()
+                .try_for_each(|end| furnish(wire, end, sites[end].netlink, indices[end]))
+        })
         .and_then(|()| {
             (0..2).try_for_each(|end| settle(wire, end, sites[end].netlink, indices[end]))
         });
@@ -147,6 +153,29 @@ fn with_looks<T>(link: LinkMessageBuilder<T>, end: &End) -> LinkMessageBuilder<T
     match end.mtu {
         Some(mtu) => link.mtu(mtu),
         None => link,
+    }
+}
+
+/// Keeps an end from getting a link-local address, which it would when both ends are up.
+fn go_without_link_local(
+    wire: &Wire,
+    at: usize,
+    netlink: &Netlink,
+    index: u32,
+) -> Result<(), Failed> {
+    let mode = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)];
+    let family = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(mode)]);
+    let link = LinkUnspec::new_with_index(index)
+        .append_extra_attribute(family)
+        .build();
+    match netlink.request(Request::new(RouteNetlinkMessage::SetLink(link), 0)) {
+        // Without IPv6, or with an MTU that is too small for it, the link has no such thing.
+        Err(refused) if refused.errno != Errno::EAFNOSUPPORT => Err(Failed {
+            end: at,
+            action: format!("set the address mode of {}", wire.ends[at].name),
+            cause: refused,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -510,12 +539,45 @@ fn match_route(ip: IpAddr) -> Request {
     Request::new(RouteNetlinkMessage::GetRoute(question), 0)
 }
 
-/// Who has this address as seen from a namespace, if anybody. It takes one or two requests however many links there are:
+/// Who has this address as seen from a namespace, if anybody. It takes one to three requests however many links there are:
 /// the kernel is asked which entry of its routing tables matches (RTM_F_FIB_MATCH, Linux 4.13), not for all of them.
+///
+/// An IPv4 address is in those tables whether its link is up or down (`fib_add_ifaddr`, net/ipv4/fib_frontend.c); an IPv6 address
+/// only once it is in use, so that is asked for by itself.
 pub fn owner_of(netlink: &Netlink, ip: IpAddr) -> Result<Option<Owner>, Refused> {
+    if let Some((kind, index)) = match_host_route(netlink, ip)? {
+        let link = one_link(netlink, LinkUnspec::new_with_index(index).build())?;
+        return Ok(Some(if kind == RouteType::Unicast {
+            Owner::OnWire(link)
+        } else {
+            Owner::Local(link)
+        }));
+    }
+    if ip.is_ipv4() {
+        return Ok(None);
+    }
+    let mut question = AddressMessage::default();
+    question.header.family = family(ip);
+    question.attributes.push(AddressAttribute::Address(ip));
+    match netlink.request(Request::new(RouteNetlinkMessage::GetAddress(question), 0)) {
+        Err(refused) if refused.errno == Errno::EADDRNOTAVAIL => Ok(None),
+        Err(refused) => Err(refused),
+        Ok(messages) => {
+            let index = messages.into_iter().find_map(|message| match message {
+                RouteNetlinkMessage::NewAddress(address) => Some(address.header.index),
+                _ => None,
+            });
+            let which = |index| LinkUnspec::new_with_index(index).build();
+            let link = index.map(|index| one_link(netlink, which(index)));
+            Ok(link.transpose()?.map(Owner::Local))
+        }
+    }
+}
+
+/// The kind and the interface of the route that an address alone has, if it has one.
+fn match_host_route(netlink: &Netlink, ip: IpAddr) -> Result<Option<(RouteType, u32)>, Refused> {
     let bits = IfAddr::host(ip).prefix;
-    let answer = netlink.request(match_route(ip));
-    let matched = match answer {
+    let matched = match netlink.request(match_route(ip)) {
         Ok(messages) => messages,
         // There is no route there at all, or one that says so.
         Err(refused)
@@ -528,7 +590,7 @@ pub fn owner_of(netlink: &Netlink, ip: IpAddr) -> Result<Option<Owner>, Refused>
         }
         Err(refused) => return Err(refused),
     };
-    let Some((kind, index)) = matched.into_iter().find_map(|message| match message {
+    Ok(matched.into_iter().find_map(|message| match message {
         RouteNetlinkMessage::NewRoute(route) if route.header.destination_prefix_length == bits => {
             let index = route
                 .attributes
@@ -540,15 +602,43 @@ pub fn owner_of(netlink: &Netlink, ip: IpAddr) -> Result<Option<Owner>, Refused>
             Some((route.header.kind, index))
         }
         _ => None,
-    }) else {
-        return Ok(None);
-    };
-    let link = one_link(netlink, LinkUnspec::new_with_index(index).build())?;
-    Ok(Some(if kind == RouteType::Unicast {
-        Owner::OnWire(link)
-    } else {
-        Owner::Local(link)
     }))
+}
+
+/// Takes an address from the link that has it, as its own or as its peer's; what else is on the link stays.
+///
+/// # Errors
+/// ENODEV when the link has gone.
+pub fn take_address(netlink: &Netlink, link: &Link, ip: IpAddr) -> Result<(), Refused> {
+    let all = Request::new(
+        RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+        NLM_F_DUMP,
+    );
+    for message in netlink.request(all)? {
+        if let RouteNetlinkMessage::NewAddress(address) = message
+            && address.header.index == link.index
+            && read_address(&address)
+                .is_some_and(|found| found.addr.ip == ip || found.peer == Some(ip))
+        {
+            netlink.request(Request::new(RouteNetlinkMessage::DelAddress(address), 0))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a link has this address.
+///
+/// # Errors
+/// ENODEV without the link.
+pub fn has_address(netlink: &Netlink, link: &LinkName, wanted: &EndAddr) -> Result<bool, Refused> {
+    let index = link_by_name(netlink, link)?.index;
+    let wanted = LinkAddr {
+        addr: wanted.addr,
+        peer: wanted.peer,
+    };
+    let links = links(netlink)?;
+    let link = links.iter().find(|link| link.index == index);
+    Ok(link.is_some_and(|link| link.addrs.contains(&wanted)))
 }
 
 /// Replaces an address of a link by another.
@@ -646,6 +736,7 @@ mod tests {
                 .collect(),
             routes: Vec::new(),
             alias: None,
+            no_link_local: false,
         }
     }
 
@@ -965,6 +1056,7 @@ mod tests {
         let topology = Topology {
             nodes: vec![node("ns1"), node("ns2")],
             wires: vec![to_host, pair, hot],
+            ..Topology::default()
         };
         let known = |_: &ContainerName| Known::Named("ns3".to_owned());
         let macs = ["eth0"];

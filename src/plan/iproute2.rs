@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::name::ContainerName;
+use super::name::{ContainerName, LinkName};
 use super::topology::{
-    End, EndAddr, NamespaceKind, NamespaceSource, Node, Place, Route, Topology, Wire,
+    End, EndAddr, NamespaceKind, NamespaceSource, Node, Place, Removal, Route, Topology, Wire,
 };
 
 /// How a running container's network namespace can be had by hand.
@@ -34,13 +34,27 @@ pub fn lines(topology: &Topology, known: &dyn Fn(&ContainerName) -> Known) -> Ve
             lines.push(format!("ip netns attach {name} {pid}"));
         }
     }
+    for removal in &topology.removals {
+        lines.push(by_hand.removal(removal));
+    }
+    for moved in &topology.moves {
+        lines.extend(moving(&moved.interface, &moved.from, &moved.to));
+    }
     for wire in &topology.wires {
         lines.extend(by_hand.wire(wire));
     }
     lines
 }
 
-/// The lines that take away again what those of [`lines`] made.
+/// The lines by which an interface on the host gets one address for another.
+fn moving(interface: &LinkName, from: &EndAddr, to: &EndAddr) -> [String; 2] {
+    [("delete", from), ("add", to)].map(|(verb, addr)| {
+        let flag = if verb == "add" { nodad(addr) } else { "" };
+        format!("ip address {verb} {} dev {interface}{flag}", pair(addr))
+    })
+}
+
+/// The lines that take away again what those of [`lines`] made; what was removed does not come back.
 pub fn undo_lines(topology: &Topology, known: &dyn Fn(&ContainerName) -> Known) -> Vec<String> {
     let by_hand = ByHand { topology, known };
     let mut lines = Vec::new();
@@ -63,6 +77,9 @@ pub fn undo_lines(topology: &Topology, known: &dyn Fn(&ContainerName) -> Known) 
         if !by_hand.namespace(index, node).is_empty() {
             lines.push(format!("ip netns delete {}", by_hand.name_of_node(node)));
         }
+    }
+    for moved in topology.moves.iter().rev() {
+        lines.extend(moving(&moved.interface, &moved.to, &moved.from));
     }
     for name in by_hand.running() {
         // This takes the name away, and not the namespace: its processes keep that.
@@ -120,14 +137,17 @@ impl<'a> ByHand<'a> {
         quoted(&name.unwrap_or_else(|| node.name.to_string()))
     }
 
-    /// The running containers that wires go to, each once.
+    /// The running containers that have ends, each once.
     fn running(&self) -> BTreeSet<&'a ContainerName> {
         let ends = self.topology.wires.iter().flat_map(|wire| &wire.ends);
-        ends.filter_map(|end| match &end.at {
+        let wired = ends.filter_map(|end| match &end.at {
             Place::Running(name) => Some(name),
             _ => None,
-        })
-        .collect()
+        });
+        let removals = self.topology.removals.iter();
+        wired
+            .chain(removals.map(|removal| &removal.container))
+            .collect()
     }
 
     /// What `ip -n` and `netns` call the namespace of a place; the host's needs no name.
@@ -141,11 +161,20 @@ impl<'a> ByHand<'a> {
                     .contains_key(&NamespaceKind::Network)
                     .then(|| self.name_of_node(node))
             }
-            Place::Running(container) => Some(match (self.known)(container) {
-                Known::Named(name) => quoted(&name),
-                Known::Process(_) => container.to_string(),
-            }),
+            Place::Running(container) => Some(self.name_of_running(container)),
         }
+    }
+
+    fn name_of_running(&self, container: &ContainerName) -> String {
+        match (self.known)(container) {
+            Known::Named(name) => quoted(&name),
+            Known::Process(_) => container.to_string(),
+        }
+    }
+
+    fn removal(&self, removal: &Removal) -> String {
+        let name = self.name_of_running(&removal.container);
+        format!("ip -n {name} link delete dev {}", removal.interface)
     }
 
     /// `ip`, in the namespace of a place.
@@ -186,7 +215,11 @@ impl<'a> ByHand<'a> {
             Some(alias) => format!(" alias {}", quoted(alias)),
             None => String::new(),
         };
-        let mut lines = vec![format!("{ip} link set dev {name} up{alias}")];
+        let mut lines = Vec::new();
+        if end.no_link_local {
+            lines.push(format!("{ip} link set dev {name} addrgenmode none"));
+        }
+        lines.push(format!("{ip} link set dev {name} up{alias}"));
         let addrs = end.addrs.iter();
         lines.extend(
             addrs.map(|addr| format!("{ip} address add {} dev {name}{}", pair(addr), nodad(addr))),
@@ -256,7 +289,7 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::plan::name::LinkName;
+    use crate::plan::topology::Move;
 
     /// A container that has nothing but a new network namespace.
     pub(crate) fn node(name: &str) -> Node {
@@ -296,6 +329,7 @@ pub(crate) mod tests {
             addrs: addrs.iter().map(addr).collect(),
             routes: routes.iter().map(route).collect(),
             alias: None,
+            no_link_local: false,
         }
     }
 
@@ -312,9 +346,11 @@ pub(crate) mod tests {
         let mut far = end(Place::Host, "veth-ns1", &far_addrs, &[]);
         far.mtu = Some(1400);
         far.alias = Some("tincan:ns1/eth0".to_owned());
+        far.no_link_local = true;
         Topology {
             nodes: vec![node("ns1")],
             wires: vec![Wire { ends: [near, far] }],
+            ..Topology::default()
         }
     }
 
@@ -329,6 +365,7 @@ pub(crate) mod tests {
             "ip netns add ns1",
             "ip -n ns1 link set dev lo up",
             "ip link add veth-ns1 mtu 1400 type veth peer name eth0 address 02:00:00:00:00:01 mtu 1400 netns ns1",
+            "ip link set dev veth-ns1 addrgenmode none",
             "ip link set dev veth-ns1 up alias tincan:ns1/eth0",
             "ip address add 172.16.0.2 peer 172.16.0.1/32 dev veth-ns1",
             "ip address add fd00::2 peer fd00::1/128 dev veth-ns1 nodad",
@@ -357,6 +394,7 @@ pub(crate) mod tests {
         let topology = Topology {
             nodes: vec![node("ns2")],
             wires: vec![Wire { ends: ends() }, Wire { ends: ends() }],
+            ..Topology::default()
         };
         let printed = lines(&topology, &of_process);
         assert_eq!(printed[2], "ip netns attach ns1 42");
@@ -382,17 +420,59 @@ pub(crate) mod tests {
         );
         assert_eq!(undo_lines(&topology, &named), ["ip netns delete ns2"]);
         let hot = Topology {
-            nodes: Vec::new(),
             wires: vec![Wire {
                 ends: [
                     end(Place::Host, "veth-ns1", &[], &[]),
                     end(ns1, "eth1", &[], &[]),
                 ],
             }],
+            ..Topology::default()
         };
         assert_eq!(
             undo_lines(&hot, &of_process),
             ["ip link delete dev veth-ns1", "ip netns delete ns1"]
+        );
+    }
+
+    #[test]
+    fn what_makes_way_and_what_goes() {
+        let host_addr = |ip: &str| EndAddr {
+            addr: ip.parse().unwrap(),
+            peer: Some("172.16.0.1".parse().unwrap()),
+            automatic: true,
+        };
+        let topology = Topology {
+            moves: vec![Move {
+                container: "ns1".parse().unwrap(),
+                interface: "veth-ns1".parse().unwrap(),
+                from: host_addr("172.16.0.2/32"),
+                to: host_addr("172.16.0.3/32"),
+            }],
+            removals: vec![Removal {
+                container: "ns2".parse().unwrap(),
+                interface: "eth1".parse().unwrap(),
+            }],
+            ..Topology::default()
+        };
+        let (two, three) = ["172.16.0.2", "172.16.0.3"]
+            .map(|ip| format!("{ip} peer 172.16.0.1/32 dev veth-ns1"))
+            .into();
+        assert_eq!(
+            lines(&topology, &of_process),
+            [
+                "ip netns attach ns2 42".to_owned(),
+                "ip -n ns2 link delete dev eth1".to_owned(),
+                format!("ip address delete {two}"),
+                format!("ip address add {three}"),
+            ]
+        );
+        assert_eq!(
+            undo_lines(&topology, &of_process),
+            [
+                format!("ip address delete {three}"),
+                format!("ip address add {two}"),
+                "ip netns delete ns2".to_owned(),
+            ]
         );
     }
 

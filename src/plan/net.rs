@@ -345,6 +345,7 @@ impl WireSpec {
             addrs: self.addrs.iter().map(on_link).collect(),
             routes,
             alias: None,
+            no_link_local: false,
         }
     }
 
@@ -392,6 +393,7 @@ impl WireSpec {
         }
         let far_ips: Vec<IpAddr> = addrs.iter().map(|addr| addr.addr.ip).collect();
         let far = End {
+            no_link_local: has_no_link_local(&far.at, &self.addrs),
             at: far.at,
             name: far.name,
             mac: None,
@@ -464,9 +466,18 @@ pub fn pair_wire(ends: [(&PairEnd, Place, LinkName); 2]) -> Result<Wire, BadWord
     Ok(Wire {
         ends: ends.map(|(end, at, name)| {
             let far = ips.next().unwrap_or_default();
-            end.wire.near_end(at, name, &far, mtu)
+            let no_link_local = has_no_link_local(&at, &end.wire.addrs);
+            End {
+                no_link_local,
+                ..end.wire.near_end(at, name, &far, mtu)
+            }
         }),
     })
+}
+
+/// Whether an end goes without an IPv6 link-local address: [`End::no_link_local`].
+fn has_no_link_local(at: &Place, addrs: &[IfAddr]) -> bool {
+    *at == Place::Host && addrs.iter().all(|addr| addr.ip.is_ipv4())
 }
 
 /// RFC 8200, 5: a link that carries IPv6 has an MTU of at least 1280.

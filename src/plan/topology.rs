@@ -16,8 +16,35 @@ use super::step::{Gate, Hook, Step};
 pub struct Topology {
     /// The containers to start.
     pub nodes: Vec<Node>,
+    /// The addresses that make way for those wires.
+    pub moves: Vec<Move>,
     /// The wires to make.
     pub wires: Vec<Wire>,
+    /// The wires to remove, each by one of its ends.
+    pub removals: Vec<Removal>,
+}
+
+/// An address that tincan chose for the host's end of somebody's wire, and that is now asked for by name: that end takes
+/// another one, until whoever asked is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// The container whose wire it is.
+    pub container: ContainerName,
+    /// The interface on the host.
+    pub interface: LinkName,
+    /// What it has.
+    pub from: EndAddr,
+    /// What it gets.
+    pub to: EndAddr,
+}
+
+/// A wire to remove: with one end goes the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Removal {
+    /// The running container that has the end.
+    pub container: ContainerName,
+    /// The interface there.
+    pub interface: LinkName,
 }
 
 /// A container to start.
@@ -363,10 +390,15 @@ pub struct End {
     pub routes: Vec<Route>,
     /// The interface's alias (`ip link … alias`), by which a link on the host tells whose it is; at most 255 bytes.
     pub alias: Option<String>,
+    /// Whether it has no IPv6 link-local address (`addrgenmode none`, ip-link(8)).
+    ///
+    /// The host's end of a wire without IPv6 has none: there the addresses and routes of all wires are in one table, which the
+    /// kernel walks whenever a link comes up (`fib6_ifup`, net/ipv6/route.c), so that each wire would cost more than the last.
+    pub no_link_local: bool,
 }
 
 /// An address of an end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndAddr {
     /// The address and its prefix. With a `peer`, the prefix is the host's: /32 or /128.
     pub addr: IfAddr,
@@ -437,6 +469,16 @@ pub enum HostStep {
         /// Which node.
         node: usize,
     },
+    /// Give the host's end of a running container's wire another address.
+    Move {
+        /// Which move.
+        index: usize,
+    },
+    /// Remove a wire.
+    Remove {
+        /// Which removal.
+        index: usize,
+    },
     /// Make a wire, address and raise both ends.
     Wire {
         /// Which wire.
@@ -506,6 +548,8 @@ impl Topology {
                 steps.push(HostStep::NameNetns { node });
             }
         });
+        steps.extend((0..self.removals.len()).map(|index| HostStep::Remove { index }));
+        steps.extend((0..self.moves.len()).map(|index| HostStep::Move { index }));
         steps.extend((0..self.wires.len()).map(|wire| HostStep::Wire { wire }));
         each(&mut steps, &|node, n, steps| {
             if n.has_gate(Gate::Hooks) {
@@ -554,6 +598,17 @@ impl Topology {
             HostStep::AwaitStart { node } => (node, "wait at the gate `start`".to_owned()),
             HostStep::AwaitExec { node } => (node, "wait for the exec".to_owned()),
             HostStep::Complete { node } => (node, "record that it is whole".to_owned()),
+            HostStep::Move { index } => {
+                let moved = &self.moves[index];
+                let (from, to) = (moved.from.addr.ip, moved.to.addr.ip);
+                let what = format!("move host:{} from {from} to {to}", moved.interface);
+                return (&moved.container, what);
+            }
+            HostStep::Remove { index } => {
+                let removal = &self.removals[index];
+                let what = format!("delete the link {}", removal.interface);
+                return (&removal.container, what);
+            }
             HostStep::Wire { wire } => {
                 let [a, b] = &self.wires[wire].ends;
                 let what = format!("wire {} to {}", self.end_name(a), self.end_name(b));
