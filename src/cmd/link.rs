@@ -178,6 +178,10 @@ fn del(
 /// Removes wires, and the records of them.
 fn remove(engine: &Engine, topology: &Topology) -> anyhow::Result<()> {
     engine.raise(topology)?;
+    for removal in &topology.removals {
+        fault::at("unlink", 0)
+            .map_err(|errno| EngineError::of_deed(&removal.container, "forget the wire", errno))?;
+    }
     for (keeper, record) in records(engine)? {
         let mut removals = topology.removals.iter();
         if removals.any(|removal| is_at(&record, removal)) {

@@ -134,7 +134,13 @@ fn the_lines_of_a_link_make_what_it_makes(host: &Host) {
     let plan = host.tincan(ends.iter().copied().chain(["--dry-run"])).ok();
     by_hand(host, &plan);
     let hand = (network(host, "ip -n a"), network(host, "ip -n b"));
-    host.sh("ip -n a link del eth0");
+    // By its lines, too, the wire goes.
+    let plan = host.tincan(["link", "del", "a", "eth0", "--dry-run"]).ok();
+    by_hand(host, &plan);
+    assert!(
+        !network(host, "ip -n b").concat().contains("eth0"),
+        "{plan}"
+    );
     host.tincan(ends).ok();
     let tincan = (network(host, "ip -n a"), network(host, "ip -n b"));
     for name in ["a", "b"] {

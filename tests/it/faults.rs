@@ -32,6 +32,8 @@ pub fn tests() -> Vec<Case> {
         faults_on_the_way_from_start_to_the_command,
         faults_in_exec,
         faults_in_link_add,
+        faults_in_link_del,
+        faults_while_an_address_makes_way,
         kills_in_delete,
     ]
 }
@@ -451,6 +453,80 @@ fn faults_in_link_add(host: &Host) {
         }
     }
     host.tincan(END_F).ok();
+    host.tincan(END_G).ok();
+}
+
+/// Whether the wire goes or stays, what is recorded of it is what there is.
+fn faults_in_link_del(host: &Host) {
+    let links = host.sh("ip -br link");
+    for name in ["f", "g"] {
+        host.tincan(["run", "-d", "--name", name, "--", "sleep", "1000"])
+            .ok();
+    }
+    let add = ["link", "add", "f=10.0.0.1/24", "g=10.0.0.2/24"];
+    for kind in [Fault::Error, Fault::Kill] {
+        for side in ["host", "unlink"] {
+            for step in 0..MANY {
+                host.tincan(add).ok();
+                let fault = kind.at(side, step);
+                let removed = quiet(host, &["link", "del", "f", "eth0"], &fault);
+                eprintln!("link del with {fault}: {removed:?}");
+                let list = host.tincan(["link", "list"]).ok();
+                let stays = list.contains("f:eth0  10.0.0.1/24");
+                let inside = host.tincan(["exec", "g", "ip", "-br", "link"]).ok();
+                assert_eq!(stays, inside.contains("eth0"), "{fault}: {list}");
+                if stays {
+                    host.tincan(["link", "del", "f", "eth0"]).ok();
+                }
+                if !removed.met {
+                    assert!(!stays && removed.code == Some(0), "{removed:?}");
+                    assert!(step > 0, "{side} has no step");
+                    break;
+                }
+            }
+        }
+    }
+    host.tincan(END_F).ok();
+    host.tincan(END_G).ok();
+    host.wait_until("the wires are gone", || host.sh("ip -br link") == links);
+}
+
+/// An address that made way for a run that did not come to be is back where it was, by the kernel's word and by tincan's.
+fn faults_while_an_address_makes_way(host: &Host) {
+    let stays = [
+        "run",
+        "-d",
+        "--name",
+        "g",
+        "--net",
+        "172.16.0.1/16",
+        "--",
+        "sleep",
+        "1000",
+    ];
+    host.tincan(stays).ok();
+    let now = || (host.differences(), host.tincan(["link", "list"]).ok());
+    let before = now();
+    assert!(before.1.contains("172.16.0.2/32"), "{before:?}");
+    let run = ["run", "--name", "f", "--net", "172.16.0.2/16", "--", "true"];
+    for kind in [Fault::Error, Fault::Kill] {
+        for side in ["host", "f", "undo"] {
+            for step in 0..MANY {
+                let fault = kind.at(side, step);
+                let outcome = quiet(host, &run, &fault);
+                eprintln!("run with {fault}: {outcome:?}");
+                if outcome.met && (kind == Fault::Kill || side == "undo") {
+                    host.tincan(["gc"]).ok();
+                }
+                host.wait_until("all is as before", || now() == before);
+                if !outcome.met {
+                    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+                    assert!(step > 0, "{side} has no step");
+                    break;
+                }
+            }
+        }
+    }
     host.tincan(END_G).ok();
 }
 

@@ -28,14 +28,15 @@ pub fn tests() -> Vec<Case> {
 const NET: &str = "172.16.0.1/16";
 
 /// A container that stays.
-fn stays(host: &Host, name: &str, net: &[&str]) {
+pub fn stays(host: &Host, name: &str, net: &[&str]) {
     let mut args = vec!["run", "-d", "--name", name];
     args.extend(net.iter().flat_map(|value| ["--net", *value]));
     args.extend(["--", "sleep", "1000"]);
     host.tincan(args).ok();
 }
 
-fn delete(host: &Host, name: &str) {
+/// Its end.
+pub fn delete(host: &Host, name: &str) {
     host.tincan(["delete", "-f", name]).ok();
 }
 
