@@ -10,6 +10,8 @@ pub fn tests() -> Vec<Case> {
         the_lines_of_a_run_make_what_it_makes,
         the_lines_of_a_pair_make_what_it_makes,
         the_lines_of_a_link_make_what_it_makes,
+        the_lines_of_a_link_to_the_host_make_what_it_makes,
+        the_lines_of_every_key_make_what_it_makes,
         the_plan_is_data_as_well,
     ]
 }
@@ -144,6 +146,86 @@ fn the_lines_of_a_link_make_what_it_makes(host: &Host) {
     host.tincan(ends).ok();
     let tincan = (network(host, "ip -n a"), network(host, "ip -n b"));
     for name in ["a", "b"] {
+        host.tincan(["delete", "--force", name]).ok();
+    }
+    assert_eq!(hand, tincan);
+}
+
+fn the_lines_of_a_link_to_the_host_make_what_it_makes(host: &Host) {
+    host.tincan([
+        "run",
+        "-d",
+        "--name",
+        "a",
+        "--netns-name",
+        "--",
+        "sleep",
+        "100",
+    ])
+    .ok();
+    let ends = [
+        "link",
+        "add",
+        "host=10.0.0.1/24,fd00::1/64",
+        "a=10.0.0.2/24,fd00::2/64,name=up0",
+    ];
+    let plan = host.tincan(ends.iter().copied().chain(["--dry-run"])).ok();
+    by_hand(host, &plan);
+    let aliases = || host.sh("ip -o -d link show type veth | grep -o 'alias .*'");
+    let hand = (network(host, "ip"), network(host, "ip -n a"), aliases());
+    undo(host, &plan);
+    host.tincan(ends).ok();
+    let tincan = (network(host, "ip"), network(host, "ip -n a"), aliases());
+    host.tincan(["delete", "--force", "a"]).ok();
+    assert_eq!(hand, tincan);
+}
+
+fn the_lines_of_every_key_make_what_it_makes(host: &Host) {
+    host.tincan([
+        "run",
+        "-d",
+        "--name",
+        "hub",
+        "--netns-name",
+        "--",
+        "sleep",
+        "100",
+    ])
+    .ok();
+    let to_hub = "10.0.0.2/24,to=hub,peer=10.0.0.1/24,route=10.5.0.0/16@10.0.0.1,route=10.6.0.0/16,name=up0,mac=02:00:00:00:00:02";
+    let to_host = "172.16.0.1/16,172.17.0.1/16,fd00::1/64,peer=172.16.9.9,peer=fd01::9/64,gw=172.16.9.9,gw=fd01::9,mtu=1280";
+    let second = "10.9.0.1/24";
+    let nets = ["--net", to_hub, "--net", to_host, "--net", second];
+    let run = |first: &[&str], last: &[&str]| {
+        host.tincan([&["run", "--name", "ns1"], first, &nets[..], last].concat())
+            .ok()
+    };
+    let look = || {
+        let hub = network(host, "ip -n hub");
+        let routes = host.sh(
+            "ip -n ns1 route; ip -n ns1 -6 route; ip route; ip -n hub route; ip -n hub -6 route",
+        );
+        let routes: Vec<String> = routes
+            .lines()
+            .filter(|route| !route.starts_with("fe80::"))
+            .map(str::to_owned)
+            .collect();
+        let looks = host.sh("ip -n ns1 -o link | grep -o 'mtu [0-9]*'; ip -n ns1 -o link show up0 | grep -o 'link/ether [^ ]*'");
+        (
+            network(host, "ip"),
+            network(host, "ip -n ns1"),
+            hub,
+            routes,
+            looks,
+        )
+    };
+    let plan = run(&["--dry-run"], &["--", "true"]);
+    by_hand(host, &plan);
+    let hand = look();
+    undo(host, &plan);
+    run(&["-d", "--netns-name"], &["--", "sleep", "100"]);
+    let tincan = look();
+    for name in ["ns1", "hub"] {
         host.tincan(["delete", "--force", name]).ok();
     }
     assert_eq!(hand, tincan);
