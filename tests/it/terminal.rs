@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Case> {
         exec_opens_a_terminal,
         a_terminal_and_its_socket_go_together,
         a_socket_that_nobody_listens_on_leaves_nothing,
+        a_pidfd_is_sent_to_a_socket,
     ]
 }
 
@@ -235,6 +236,13 @@ fn terminal_of(host: &Host, command: &str) -> (String, Screen) {
         "{} {command} --console-socket ./console </dev/null >log 2>&1 || {{ cat log; exit 1; }}",
         Host::TINCAN
     ));
+    let (name, master) = sent_to(&listener);
+    std::fs::remove_file(path).expect("the socket is ours");
+    (name, Screen::new(master))
+}
+
+/// A text and the one descriptor that came with it, from who has connected to this socket.
+fn sent_to(listener: &UnixListener) -> (String, OwnedFd) {
     let (socket, _) = listener.accept().expect("tincan has connected");
     let mut name = [0; 64];
     let mut space = cmsg_space!([std::os::fd::RawFd; 1]);
@@ -260,10 +268,9 @@ fn terminal_of(host: &Host, command: &str) -> (String, Screen) {
     };
     let length = message.bytes;
     // SAFETY: the kernel has just made this descriptor for us (unix(7), SCM_RIGHTS), and nobody else knows of it.
-    let master = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
-    std::fs::remove_file(path).expect("the socket is ours");
+    let sent = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
     let name = String::from_utf8_lossy(&name[..length]).into_owned();
-    (name, Screen::new(master))
+    (name, sent)
 }
 
 fn the_console_is_sent_to_a_socket(host: &Host) {
@@ -364,6 +371,50 @@ fn a_socket_that_nobody_listens_on_leaves_nothing(host: &Host) {
         .concat();
         let said = host.tincan(args).fails(125);
         assert!(said.contains("--console-socket deaf.sock: "), "{said}");
+        host.assert_clean();
+    }
+}
+
+fn a_pidfd_is_sent_to_a_socket(host: &Host) {
+    let bundle = host.bundle("still", |spec| {
+        spec["process"]["args"] = json!(["sleep", "1000"]);
+    });
+    let bundle = bundle.display().to_string();
+    let listener = UnixListener::bind(host.dir().join("pidfd")).expect("a socket");
+    let sent = "--pidfd-socket ./pidfd --pid-file pid";
+    // The texts are runc's, which name what was started.
+    for (command, text) in [
+        (format!("create --bundle {bundle} {sent} c1"), "standard"),
+        (
+            format!("run --detach --bundle {bundle} {sent} c2"),
+            "standard",
+        ),
+        (format!("exec --detach {sent} c2 sleep 2000"), "setns"),
+    ] {
+        host.sh(&format!(
+            "{} {command} </dev/null >log 2>&1 || {{ cat log; exit 1; }}",
+            Host::TINCAN
+        ));
+        let (said, pidfd) = sent_to(&listener);
+        assert_eq!(said, text, "{command}");
+        // Only a pidfd has this line, and it names the process as this pid namespace sees it (proc_pid_fdinfo(5)).
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()));
+        let info = info.expect("the descriptor is open");
+        let pid = std::fs::read_to_string(host.dir().join("pid")).expect("the pid file");
+        assert!(
+            info.lines().any(|line| line == format!("Pid:\t{pid}")),
+            "{command}: {info} {pid}"
+        );
+    }
+    host.tincan(["delete", "--force", "c1"]).ok();
+    host.tincan(["delete", "--force", "c2"]).ok();
+    for command in [
+        format!("create --bundle {bundle} c3"),
+        format!("run --detach --bundle {bundle} c3"),
+    ] {
+        let line = format!("{} {command} --pidfd-socket ./deaf", Host::TINCAN);
+        let said = host.command("sh", ["-c", &line]).fails(125);
+        assert!(said.contains("--pidfd-socket ./deaf: "), "{said}");
         host.assert_clean();
     }
 }
