@@ -342,11 +342,7 @@ impl Location {
     pub fn kill_all(&self, signal: i32) -> Result<(), Failed> {
         let kill = signal == libc::SIGKILL;
         if kill && self.v2.as_deref().is_some_and(v2::kill) {
-            // A v1 freezer holds even the killed back.
-            if self.v1_of("freezer").is_some() {
-                v1::thaw(self)?;
-            }
-            return Ok(());
+            return self.let_killed_go();
         }
         let was_frozen = self.is_frozen()?;
         let froze = !was_frozen && self.freeze().is_ok();
@@ -379,20 +375,23 @@ impl Location {
         }
     }
 
-    /// Lets the processes go on.
+    /// Lets the processes go on, whoever froze them: where there are v1 hierarchies and v2, either does.
     pub fn thaw(&self) -> Result<(), Failed> {
-        match &self.v2 {
-            Some(dir) if v2::can_freeze(dir) => v2::thaw(dir),
-            _ => v1::thaw(self),
+        if let Some(dir) = self.v2.as_deref().filter(|dir| v2::can_freeze(dir)) {
+            v2::thaw(dir)?;
         }
+        v1::thaw(self)
     }
 
-    /// Whether the processes are frozen, or about to be. Not when the cgroup is gone, or cannot freeze.
+    /// Whether the processes are frozen, or about to be, in v1 or v2. Not when the cgroup is gone, or cannot freeze.
     pub fn is_frozen(&self) -> Result<bool, Failed> {
-        match &self.v2 {
-            Some(dir) if v2::can_freeze(dir) => v2::is_frozen(dir),
-            _ => v1::is_frozen(self),
-        }
+        let v2 = self.v2.as_deref().filter(|dir| v2::can_freeze(dir));
+        Ok(v2.map_or(Ok(false), v2::is_frozen)? || v1::is_frozen(self)?)
+    }
+
+    /// Lets processes that were killed die: v2 does so by itself, but a v1 freezer holds even them back.
+    pub fn let_killed_go(&self) -> Result<(), Failed> {
+        v1::thaw(self)
     }
 
     /// Removes the cgroup, and what the workload made below it. What is not there counts as removed. A process in it is a

@@ -84,8 +84,17 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     refuse_labels(&args)?;
     let state = engine.root.load(&args.id).map_err(EngineError::from)?;
     let status = engine.root.status(&state);
-    if !matches!(status, Status::Created | Status::Running) {
-        return Err(EngineError::NotRunning(args.id).into());
+    match status {
+        Status::Created | Status::Running => {}
+        Status::Paused if args.ignore_paused => {}
+        Status::Paused => {
+            return Err(Usage::new(
+                format!("{}: cannot exec in a paused container", args.id),
+                "--ignore-paused starts it all the same; it runs when the container does",
+            )
+            .into());
+        }
+        Status::Creating | Status::Stopped => return Err(EngineError::NotRunning(args.id).into()),
     }
     let user_namespace = has_user_namespace(&state)?;
     // Over the host's files there is nobody to keep the binary from; in a user namespace nobody may write to it.
@@ -161,13 +170,6 @@ fn entrances(args: &Args, state: &State) -> Result<Option<Entrances>, anyhow::Er
             None => Ok(None),
         };
     };
-    if !args.ignore_paused && location.is_frozen().map_err(failed)? {
-        return Err(Usage::new(
-            format!("{}: cannot start a process in a container that is paused", args.id),
-            "--ignore-paused starts it all the same; it runs when the container does",
-        )
-        .into());
-    }
     let mut location = location.clone();
     for asked in &args.cgroup {
         let (controller, below) = match asked.split_once(':') {

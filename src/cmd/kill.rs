@@ -68,18 +68,17 @@ fn real_time(name: &str) -> Option<i32> {
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     need_root()?;
     let (state, pidfd) = engine.root.open(&args.id).map_err(EngineError::from)?;
+    let failed = |cause| EngineError::Cgroup {
+        container: args.id.clone(),
+        cause,
+    };
     if args.all && let Some(location) = &state.cgroup {
-        location
-            .kill_all(args.signal.0)
-            .map_err(|cause| EngineError::Cgroup {
-                container: args.id,
-                cause,
-            })?;
+        location.kill_all(args.signal.0).map_err(failed)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Some(pidfd) = pidfd else {
         return Err(EngineError::WrongStatus {
-            container: args.id,
+            container: args.id.clone(),
             verb: "kill",
             status: Status::Stopped,
         }
@@ -87,5 +86,8 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     };
     process::signal(pidfd.as_fd(), args.signal.0)
         .map_err(|errno| EngineError::of_deed(&args.id, "send the signal", errno))?;
+    if args.signal.0 == libc::SIGKILL && let Some(location) = &state.cgroup {
+        location.let_killed_go().map_err(failed)?;
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -104,7 +104,7 @@ fn place(
     let runs = engine
         .root
         .load(&end.container)
-        .is_ok_and(|state| engine.root.status(&state) == Status::Running);
+        .is_ok_and(|state| matches!(engine.root.status(&state), Status::Running | Status::Paused));
     if runs {
         let (_netns, netlink) = enter_running(&engine.root, &end.container)?;
         network::check_free(engine, &netlink, end, far, args.dry_run.remains())?;

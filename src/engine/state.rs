@@ -152,6 +152,8 @@ pub enum Status {
     Created,
     /// The workload runs.
     Running,
+    /// Its processes are frozen; runc's word beyond the specification's.
+    Paused,
     /// The workload has ended.
     Stopped,
 }
@@ -162,6 +164,7 @@ impl std::fmt::Display for Status {
             Status::Creating => "creating",
             Status::Created => "created",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Stopped => "stopped",
         })
     }
@@ -335,10 +338,13 @@ impl StateRoot {
 
     /// Where a container is in its life, by what the kernel and the start socket say.
     pub fn status(&self, state: &State) -> Status {
+        // One that cannot be asked is gone, or was never frozen.
+        let is_frozen = |cgroup: &cgroup::Location| cgroup.is_frozen().unwrap_or(false);
         match state.process {
             None if state.creator.is_alive() => Status::Creating,
             None => Status::Stopped,
             Some(process) if !process.is_alive() => Status::Stopped,
+            Some(_) if state.cgroup.as_ref().is_some_and(is_frozen) => Status::Paused,
             Some(_) if self.start_socket(&state.id).exists() => Status::Created,
             Some(_) => Status::Running,
         }

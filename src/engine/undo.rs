@@ -162,6 +162,14 @@ pub fn kill(state: &State) -> Result<(), EngineError> {
         Err(Errno::SRCH) => return Ok(()),
         other => other.map_err(failed)?,
     }
+    if let Some(location) = &state.cgroup {
+        location
+            .let_killed_go()
+            .map_err(|cause| EngineError::Cgroup {
+                container: state.id.clone(),
+                cause,
+            })?;
+    }
     if process::wait_dead(pidfd.as_fd(), KILL_LIMIT).map_err(failed)? {
         Ok(())
     } else {

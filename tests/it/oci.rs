@@ -19,11 +19,14 @@ pub fn tests() -> Vec<Case> {
         devices_and_paths_are_what_the_bundle_says,
         limits_as_podman_asks_for_them,
         home_and_directory_are_the_users,
+        a_directory_for_root_or_for_the_user_alone_will_do,
         a_leaked_descriptor_is_no_way_out,
         descriptors_are_kept_on_request_alone,
         exec_starts_from_what_was_created,
         exec_takes_runcs_options,
         exec_enters_a_cgroup_below,
+        a_paused_container_is_entered_on_request_alone,
+        a_paused_container_can_be_killed,
         a_commands_container_is_entered_as_it_is,
         signals_have_names_and_numbers,
         options_of_all_commands_are_told,
@@ -418,6 +421,45 @@ fn home_and_directory_are_the_users(host: &Host) {
     assert_eq!(host.tincan(["run", "--bundle", &unknown, "c1"]).ok(), "/\n");
 }
 
+/// The directory is tried before the user is set, and again after it: by its owner and mode one of them alone may enter it, and
+/// root here is without the right to enter it all the same (capabilities(7), CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH).
+fn a_directory_for_root_or_for_the_user_alone_will_do(host: &Host) {
+    let weak = |line: &str| {
+        let set = "--bounding-set=-dac_override,-dac_read_search";
+        let line = format!("exec setpriv {set} {} {line}", Host::TINCAN);
+        host.command("sh", ["-c", &line])
+    };
+    let bundle = |name: &str, cwd: &str, script: &str| {
+        let bundle = changed(host, name, script, |spec| {
+            spec["process"]["user"] = json!({"uid": 5, "gid": 6});
+            spec["process"]["cwd"] = json!(cwd);
+        });
+        host.sh(&format!(
+            "cd {bundle}/rootfs && mkdir -m 700 roots users others && chown 5:6 users && chown 7:8 others"
+        ));
+        bundle
+    };
+    let look = "id -u; readlink /proc/self/cwd";
+    let still = bundle("still", "/", "sleep 1000");
+    apart(host, &format!("run --detach --bundle {still} c2"));
+    for (cwd, enters) in [("/users", true), ("/roots", true), ("/others", false)] {
+        let bundle = bundle(&cwd[1..], cwd, look);
+        for command in [
+            format!("run --bundle {bundle} c1"),
+            format!("exec --cwd {cwd} c2 sh -c '{look}'"),
+        ] {
+            if enters {
+                assert_eq!(weak(&command).ok(), format!("5\n{cwd}\n"), "{command}");
+            } else {
+                let said = weak(&command).fails(125);
+                let wanted = format!("change to the directory {cwd}: Permission denied");
+                assert!(said.contains(&wanted), "{command}: {said}");
+            }
+        }
+    }
+    host.tincan(["delete", "--force", "c2"]).ok();
+}
+
 /// CVE-2024-21626: a working directory by way of a descriptor that is open while the container is made.
 fn a_leaked_descriptor_is_no_way_out(host: &Host) {
     for (name, cwd) in [("plain", "/proc/self/fd/9"), ("linked", "/way/out")] {
@@ -593,6 +635,81 @@ fn exec_enters_a_cgroup_below(host: &Host) {
         assert!(said.contains(text), "{asked}: {said}");
     }
     host.tincan(["delete", "--force", "c1"]).ok();
+}
+
+/// The files by which a container's processes are frozen by hand, with the words for frozen and thawed: one in v1, one in v2,
+/// or both.
+fn freezers(host: &Host, id: &str) -> Vec<(std::path::PathBuf, &'static str, &'static str)> {
+    let mut found = Vec::new();
+    for (file, frozen, thawed) in [
+        ("freezer.state", "FROZEN", "THAWED"),
+        ("cgroup.freeze", "1", "0"),
+    ] {
+        let find = format!("find /sys/fs/cgroup -path '*/tincan/{id}/{file}'");
+        let paths = host.sh(&find);
+        found.extend(paths.lines().map(|path| (path.into(), frozen, thawed)));
+    }
+    assert!(!found.is_empty(), "no freezer for {id}");
+    found
+}
+
+fn a_paused_container_is_entered_on_request_alone(host: &Host) {
+    let bundle = shell(host, "paused", "sleep 1000");
+    apart(host, &format!("run --detach --bundle {bundle} c1"));
+    for (file, frozen, thawed) in freezers(host, "c1") {
+        std::fs::write(&file, frozen).expect("the cgroup freezes");
+        assert_eq!(status(host, "c1"), "paused");
+        let said = host.tincan(["exec", "c1", "true"]).fails(125);
+        let wanted = "tincan: c1: cannot exec in a paused container\nhint: --ignore-paused ";
+        assert!(said.starts_with(wanted), "{said}");
+        let said = host.tincan(["delete", "c1"]).fails(125);
+        assert!(
+            said.contains("cannot delete a container that is paused"),
+            "{said}"
+        );
+        let mut child = host
+            .tincan(["exec", "--ignore-paused", "c1", "sh", "-c", "exit 3"])
+            .spawn();
+        host.wait_until("its process is in the frozen cgroup", || {
+            let processes = std::fs::read_to_string(file.with_file_name("cgroup.procs"));
+            processes.expect("the cgroup's processes").lines().count() > 1
+        });
+        assert_eq!(child.try_wait().expect("a child of ours"), None);
+        std::fs::write(&file, thawed).expect("the cgroup thaws");
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        assert_eq!(status(host, "c1"), "running");
+    }
+    host.tincan(["delete", "--force", "c1"]).ok();
+}
+
+fn a_paused_container_can_be_killed(host: &Host) {
+    let bundle = shell(host, "paused", "sleep 1000");
+    let kinds = {
+        apart(host, &format!("run --detach --bundle {bundle} c1"));
+        let kinds = freezers(host, "c1").len();
+        host.tincan(["delete", "--force", "c1"]).ok();
+        kinds
+    };
+    for kind in 0..kinds {
+        for command in [
+            &["kill", "c1", "KILL"][..],
+            &["kill", "--all", "c1", "KILL"],
+            &["delete", "--force", "c1"],
+        ] {
+            apart(host, &format!("run --detach --bundle {bundle} c1"));
+            let (file, frozen, _) = freezers(host, "c1").swap_remove(kind);
+            std::fs::write(&file, frozen).expect("the cgroup freezes");
+            host.tincan(command).ok();
+            if command[0] == "kill" {
+                host.wait_until("the container is stopped", || {
+                    status(host, "c1") == "stopped"
+                });
+                host.tincan(["delete", "c1"]).ok();
+            }
+            host.assert_clean();
+        }
+    }
 }
 
 fn a_commands_container_is_entered_as_it_is(host: &Host) {
