@@ -114,9 +114,18 @@ struct Globals {
     /// Go on where cgroups may not be made
     #[arg(long, value_name = "WHETHER", default_value = "auto")]
     rootless: Rootless,
+    /// Where CRIU is: changes nothing, since nothing is checkpointed yet
+    #[arg(long, hide = true, value_name = "PATH")]
+    criu: Option<PathBuf>,
 }
 
 impl Globals {
+    /// Those of a command line that is not right as a whole: a log that is asked for is to hear of it.
+    fn of_what_is_right() -> Option<Self> {
+        let matches = command_line().ignore_errors(true).try_get_matches().ok()?;
+        Globals::from_arg_matches(&matches).ok()
+    }
+
     /// Refuses what runc and crun have and tincan does not do yet.
     fn check(&self) -> Result<(), Usage> {
         let not_yet = |option: &str, hint: &str| {
@@ -168,7 +177,8 @@ impl Globals {
             .open(path)
             .and_then(|mut file| writeln!(file, "{line}"));
         if let Err(cause) = written {
-            complain!("tincan: {}: {cause}", path.display());
+            let cause = without_errno(&cause.to_string());
+            complain!("tincan: --log {}: {cause}", path.display());
         }
     }
 }
@@ -198,13 +208,11 @@ pub fn main() -> ExitCode {
         complain!("tincan: set the effect of SIGPIPE: {errno}");
         return ExitCode::from(125);
     }
-    let matches = match command_line().try_get_matches() {
-        Ok(matches) => matches,
-        Err(error) => return refuse(&error),
-    };
-    let globals = match Globals::from_arg_matches(&matches) {
-        Ok(globals) => globals,
-        Err(error) => return refuse(&error),
+    let parsed = command_line().try_get_matches();
+    let parsed = parsed.and_then(|matches| Ok((Globals::from_arg_matches(&matches)?, matches)));
+    let (globals, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return refuse(&error, Globals::of_what_is_right().as_ref()),
     };
     let Some((name, matches)) = matches.subcommand() else {
         unreachable!("clap requires a command");
@@ -247,8 +255,8 @@ fn command_line() -> Command {
 /// Version and specification, as callers of runc read them.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: ", "1.3.0");
 
-/// Prints what clap has to say: help in full, a complaint in one line and what would be right.
-fn refuse(error: &clap::Error) -> ExitCode {
+/// Prints what clap has to say: help in full, a complaint in one line and what would be right. The log gets the complaint.
+fn refuse(error: &clap::Error, globals: Option<&Globals>) -> ExitCode {
     use clap::error::ErrorKind;
     if matches!(
         error.kind(),
@@ -278,6 +286,9 @@ fn refuse(error: &clap::Error) -> ExitCode {
         }
     }
     complain!("tincan: {message}");
+    if let Some(globals) = globals {
+        globals.log("error", &message);
+    }
     let asked: Vec<OsString> = std::env::args_os().collect();
     let names = commands();
     let command = names
@@ -292,7 +303,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 /// Tells an error, on standard error and in the log, and gives the exit code for it.
 fn fail(error: &anyhow::Error, globals: &Globals) -> ExitCode {
     if let Some(error) = error.downcast_ref::<clap::Error>() {
-        return refuse(error);
+        return refuse(error, Some(globals));
     }
     let message = without_errno(&format!("{error:#}"));
     let engine = error.downcast_ref::<EngineError>().or_else(|| {

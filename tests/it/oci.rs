@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Case> {
         a_commands_container_is_entered_as_it_is,
         signals_have_names_and_numbers,
         options_of_all_commands_are_told,
+        the_log_hears_of_a_command_line_that_is_not_right,
         what_is_not_done_yet_is_refused_by_name,
         a_bundle_is_wired,
         a_bundle_of_runcs_own_runs,
@@ -810,6 +811,8 @@ fn options_of_all_commands_are_told(host: &Host) {
     }
     host.tincan(["--cgroup-manager", "cgroupfs", "--rootless", "auto", "list"])
         .ok();
+    // An option of older callers.
+    host.tincan(["--criu", "/usr/sbin/criu", "list", "-q"]).ok();
     host.tincan([
         "--debug",
         "--log",
@@ -834,6 +837,60 @@ fn options_of_all_commands_are_told(host: &Host) {
         .fails(4);
     assert_eq!(status(host, "c2"), "stopped");
     host.tincan(["delete", "c2"]).ok();
+}
+
+/// As under runc, whose callers read the reason there and not on standard error.
+fn the_log_hears_of_a_command_line_that_is_not_right(host: &Host) {
+    let log = host.dir().join("log");
+    let logged = |args: &[&str]| {
+        let _ = std::fs::remove_file(&log);
+        let said = host
+            .tincan([&["--log", "log", "--log-format", "json"], args].concat())
+            .fails(125);
+        let text = std::fs::read_to_string(&log).expect("the log");
+        let line: Value = serde_json::from_str(&text).expect("one line of JSON");
+        assert_eq!(line["level"], "error");
+        let message = line["msg"].as_str().expect("a message").to_owned();
+        assert!(said.starts_with(&format!("tincan: {message}\n")), "{said}");
+        message
+    };
+    for (args, message) in [
+        (
+            &["--bogus", "list"][..],
+            "unexpected argument '--bogus' found",
+        ),
+        (&["list", "--bogus"], "unexpected argument '--bogus' found"),
+        (&["lst"], "unrecognized subcommand 'lst'"),
+        (&["start"], "required arguments were not provided: <ID>"),
+        (
+            &["kill", "c1", "NONE"],
+            "signal `NONE` is no signal of Linux",
+        ),
+        (&["start", "a/b"], "a/b"),
+        (&["exec", "--cgroup"], "a value is required for '--cgroup"),
+        (
+            &["--systemd-cgroup", "list"],
+            "--systemd-cgroup: tincan does not do this yet",
+        ),
+        (
+            &["run"],
+            "there is neither a command nor a container's name",
+        ),
+    ] {
+        let said = logged(args);
+        assert!(said.contains(message), "{args:?}: {said}");
+    }
+    // What asks for help is no error.
+    std::fs::remove_file(&log).expect("the log");
+    host.tincan(["--log", "log", "start", "--help"]).ok();
+    assert!(!log.exists());
+    let said = host
+        .tincan(["--log", "none/log", "list", "--bogus"])
+        .fails(125);
+    assert!(
+        said.contains("tincan: --log none/log: No such file or directory\n"),
+        "{said}"
+    );
 }
 
 fn what_is_not_done_yet_is_refused_by_name(host: &Host) {
