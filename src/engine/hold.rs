@@ -238,9 +238,7 @@ impl<'a> Raising<'a> {
             HostStep::AwaitStart { node } => self.await_gate(node, Gate::Start),
             HostStep::AwaitExec { node } => self.await_exec(node),
             HostStep::Complete { node } => {
-                let held = &mut self.held[node];
-                held.state.complete = true;
-                Ok(self.engine.root.save(&held.state)?)
+                Ok(self.engine.root.complete(&self.topology.nodes[node].name)?)
             }
         }
     }
@@ -285,7 +283,6 @@ impl<'a> Raising<'a> {
                 EngineError::of_deed(&node.name, "look at tincan's own process", errno_of(&cause))
             })?,
             bound: node.die_with_parent,
-            complete: false,
             origin: node.identity.origin,
             bundle: node.identity.bundle.clone(),
             rootfs: node.identity.rootfs.clone(),
@@ -309,7 +306,8 @@ impl<'a> Raising<'a> {
             poststart: node.hooks.poststart.clone(),
             poststop: node.hooks.poststop.clone(),
         };
-        self.engine.root.claim(&state)?;
+        let first = self.held.first().map(|held| &held.node.name);
+        self.engine.root.claim(&state, first)?;
         self.held.push(Held {
             node,
             state,

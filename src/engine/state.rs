@@ -1,5 +1,6 @@
-//! What tincan keeps of a container on disk: one directory a container below the state root, in it `state.json`, while the
-//! container waits for `start` the socket `start`, and one file a link that was added live. Nothing else knows anything:
+//! What tincan keeps of a container on disk: one directory a container below the state root, in it `state.json`, the file `made`
+//! that says whether it was made to the end, while it waits for `start` the socket `start`, and one file a link that was added
+//! live. Nothing else knows anything:
 //! there is no daemon, and what the kernel can tell (who is alive) is asked of the kernel.
 
 use std::fs;
@@ -19,6 +20,9 @@ use crate::plan::step::Hook;
 use crate::plan::topology::{End, Move, Origin, Place, Topology, Wire, Workload};
 use crate::sys::process::ProcessId;
 
+/// The file that says by its size whether a container was made to the end: empty, or not.
+const MADE: &str = "made";
+
 /// Where the containers' state directories are: `/run/tincan`, or what `--root` says.
 #[derive(Debug, Clone)]
 pub struct StateRoot(PathBuf);
@@ -34,8 +38,6 @@ pub struct State {
     pub creator: ProcessId,
     /// Whether it dies with the process that made it.
     pub bound: bool,
-    /// Whether a container that outlives its maker was made to the end; until then it is a remainder once that is gone.
-    pub complete: bool,
     /// Which command made it.
     pub origin: Origin,
     /// The bundle's directory, absolute; for `run -- CMD`, the working directory.
@@ -223,11 +225,12 @@ impl StateRoot {
     }
 
     /// Takes the container's name: its directory appears whole, with its state in it, or not at all, so that of two
-    /// processes one wins, and nobody ever sees half a container.
+    /// processes one wins, and nobody ever sees half a container. `first` is one that is made together with it, and was
+    /// claimed before: [`StateRoot::complete`] is for both, then.
     ///
     /// # Errors
     /// [`StateError::Taken`] when there is one, whatever its status.
-    pub fn claim(&self, state: &State) -> Result<(), StateError> {
+    pub fn claim(&self, state: &State, first: Option<&ContainerName>) -> Result<(), StateError> {
         let creator = state.creator;
         let draft = self
             .0
@@ -245,7 +248,15 @@ impl StateRoot {
             }
             other => other.map_err(file_error(&draft))?,
         }
-        let claimed = write_json(&draft.join("state.json"), state).and_then(|()| {
+        let mark = draft.join(MADE);
+        let marked = match first {
+            Some(first) => fs::hard_link(self.directory(first).join(MADE), &mark),
+            None => fs::File::create_new(&mark).map(drop),
+        };
+        let written = marked
+            .map_err(file_error(&mark))
+            .and_then(|()| write_json(&draft.join("state.json"), state));
+        let claimed = written.and_then(|()| {
             let to = self.directory(&state.id);
             match rustix::fs::renameat_with(CWD, &draft, CWD, &to, RenameFlags::NOREPLACE) {
                 Ok(()) => Ok(()),
@@ -262,6 +273,24 @@ impl StateRoot {
             fs::remove_dir_all(&draft).map_err(file_error(&draft))?;
         }
         claimed
+    }
+
+    /// Says that a container that outlives its maker was made to the end, and all that are made together with it: at one
+    /// stroke, since they share the file that says so.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn complete(&self, name: &ContainerName) -> Result<(), StateError> {
+        let mark = self.directory(name).join(MADE);
+        let opened = fs::OpenOptions::new().write(true).open(&mark);
+        opened
+            .and_then(|file| file.set_len(1))
+            .map_err(file_error(&mark))
+    }
+
+    /// Whether a container that outlives its maker was made to the end; until then it is a remainder once that is gone.
+    pub fn is_complete(&self, name: &ContainerName) -> bool {
+        fs::metadata(self.directory(name).join(MADE)).is_ok_and(|mark| mark.len() > 0)
     }
 
     /// Writes the state anew, in one step.

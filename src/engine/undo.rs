@@ -144,7 +144,7 @@ fn remainder(engine: &Engine, state: &State) -> Option<State> {
     // One that is bound to its maker is dying already, when that is gone; and nobody was ever told of one that was not made
     // to the end.
     let left = state.bound
-        || !state.complete
+        || !engine.root.is_complete(&state.id)
         || (state.origin == Origin::Command && engine.root.status(&state) == Status::Stopped);
     left.then_some(state)
 }

@@ -506,9 +506,9 @@ pub enum HostStep {
         /// Which node.
         node: usize,
     },
-    /// Record that a container that outlives tincan is whole: until then it is a remainder when its maker is gone.
+    /// Record that the containers that outlive tincan are whole: until then they are remainders when their maker is gone.
     Complete {
-        /// Which node.
+        /// The first of them.
         node: usize,
     },
 }
@@ -574,12 +574,9 @@ impl Topology {
                 HostStep::AwaitExec { node }
             });
         }
-        // All or none: while one is not up, every one is a remainder should tincan be killed.
-        each(&mut steps, &|node, n, steps| {
-            if !n.die_with_parent {
-                steps.push(HostStep::Complete { node });
-            }
-        });
+        // All or none: while one is not up, every one is a remainder should tincan be killed. So it is one step for all.
+        let stays = self.nodes.iter().position(|node| !node.die_with_parent);
+        steps.extend(stays.map(|node| HostStep::Complete { node }));
         steps
     }
 
@@ -597,7 +594,10 @@ impl Topology {
             HostStep::Open { node, gate } => (node, format!("open the gate `{gate}`")),
             HostStep::AwaitStart { node } => (node, "wait at the gate `start`".to_owned()),
             HostStep::AwaitExec { node } => (node, "wait for the exec".to_owned()),
-            HostStep::Complete { node } => (node, "record that it is whole".to_owned()),
+            HostStep::Complete { node } => (
+                node,
+                "record that it is whole, and all that stay with it".to_owned(),
+            ),
             HostStep::Move { index } => {
                 let moved = &self.moves[index];
                 let (from, to) = (moved.from.addr.ip, moved.to.addr.ip);

@@ -97,6 +97,12 @@ impl Walk<'_> {
         } else if killed && side == "host" {
             if step.is_multiple_of(2) {
                 self.host.tincan(["gc"]).ok();
+                // All of them or none: where they stay, `after` ends one each.
+                let stay = self.host.tincan(["list", "-q"]).ok().lines().count();
+                assert!(
+                    stay == 0 || stay == self.after.len(),
+                    "{fault}: {stay} stay"
+                );
             } else {
                 let next = quiet(self.host, &self.args, NO_FAULT);
                 assert_eq!(
