@@ -408,10 +408,6 @@ impl Here<'_> {
         let Ok(state) = self.engine.root.load(&container) else {
             return Ok(None);
         };
-        if !(state.complete || state.bound) {
-            // Whoever is still at work on it writes its state down once more.
-            return Ok(None);
-        }
         let text = IfAddr::host(ip).to_string();
         for record in &state.wires {
             let Some(near) = record.end_of(&container) else {

@@ -66,7 +66,8 @@ fn failed(moved: &Move) -> impl FnOnce(Refused) -> EngineError + '_ {
     }
 }
 
-/// Writes down which address the interface has now, in the state of the container whose wire it is.
+/// Writes down which address the interface has now, in the state of the container whose wire it is. Its maker has written that
+/// for the last time before there was an address.
 fn record(engine: &Engine, moved: &Move, from: &EndAddr, to: &EndAddr) -> Result<(), EngineError> {
     let state = match engine.root.load(&moved.container) {
         Err(StateError::Unknown(_)) => return Ok(()),
