@@ -14,7 +14,7 @@ use crate::net::netlink::Netlink;
 use crate::net::wire;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::{PairEnd, pair_wire};
-use crate::plan::topology::{Place, Removal, Topology};
+use crate::plan::topology::{Place, Removal, Topology, Wire};
 use crate::sys::process::ProcessId;
 
 /// The arguments of `tincan link`.
@@ -97,11 +97,13 @@ fn add(
     if dry_run.is_asked() {
         return dry_run.print(engine, &topology);
     }
+    // What is recorded of interfaces of these names is of wires that have gone by themselves.
+    forget_gone(engine, &topology.wires[0])?;
     let keeper = if first.container.as_str() == HOST { second } else { first };
     let adder = ProcessId::own()?;
     let pending = WireRecord::of(&topology.wires[0], &topology, Some(adder));
     let root = &engine.root;
-    root.record_link(&keeper.container, &pending).map_err(EngineError::from)?;
+    root.record_link(&keeper.container, &pending, adder).map_err(EngineError::from)?;
     if let Err(error) = engine.raise(&topology) {
         root.forget_link(&keeper.container, &pending).map_err(EngineError::from)?;
         return Err(error.into());
@@ -112,7 +114,7 @@ fn add(
     };
     let recorded = fault::at("link", 0)
         .map_err(|errno| EngineError::of_deed(&keeper.container, "record the wire", errno))
-        .and_then(|()| Ok(root.record_link(&keeper.container, &done)?));
+        .and_then(|()| Ok(root.record_link(&keeper.container, &done, adder)?));
     if let Err(error) = recorded {
         if let Some(own) = done.end_of(&keeper.container) {
             // The record is the cause to tell; what cannot be undone now is pending, for `gc`.
@@ -161,11 +163,13 @@ fn del(
     dry_run: &DryRun,
 ) -> anyhow::Result<ExitCode> {
     dry_run.need_root()?;
+    let removal = if container.as_str() == HOST {
+        far_end(engine, interface)?
+    } else {
+        Removal { container, interface }
+    };
     let topology = Topology {
-        removals: vec![Removal {
-            container,
-            interface,
-        }],
+        removals: vec![removal],
         ..Topology::default()
     };
     if dry_run.is_asked() {
@@ -175,30 +179,76 @@ fn del(
     Ok(ExitCode::SUCCESS)
 }
 
+/// The container's end of the wire whose other end is this interface on the host.
+fn far_end(engine: &Engine, interface: LinkName) -> anyhow::Result<Removal> {
+    for (_, record) in records(engine)? {
+        let [a, b] = &record.ends;
+        for (end, far) in [(a, b), (b, a)] {
+            if let (None, Some(container)) = (&end.container, &far.container)
+                && end.interface == interface
+            {
+                return Ok(Removal {
+                    container: container.clone(),
+                    interface: far.interface.clone(),
+                });
+            }
+        }
+    }
+    Err(Usage::new(
+        format!("{interface} on the host is no end of a running container's wire"),
+        "`tincan link list` shows which there are",
+    )
+    .into())
+}
+
 /// Removes wires, and the records of them.
 fn remove(engine: &Engine, topology: &Topology) -> anyhow::Result<()> {
     engine.raise(topology)?;
     for removal in &topology.removals {
+        let Removal { container, interface } = removal;
         fault::at("unlink", 0)
-            .map_err(|errno| EngineError::of_deed(&removal.container, "forget the wire", errno))?;
+            .map_err(|errno| EngineError::of_deed(container, "forget the wire", errno))?;
+        forget(engine, |record| {
+            let at = |end: &EndRecord| end.container.as_ref() == Some(container) && end.interface == *interface;
+            record.ends.iter().any(at)
+        })?;
     }
+    Ok(())
+}
+
+/// Forgets what is recorded of wires that had the ends of this one, and are gone.
+fn forget_gone(engine: &Engine, wire: &Wire) -> anyhow::Result<()> {
+    let is_new = |end: &EndRecord| {
+        wire.ends.iter().any(|new| {
+            let same_place = match (&new.at, &end.container) {
+                (Place::Host, None) => true,
+                (Place::Running(container), Some(other)) => container == other,
+                _ => false,
+            };
+            same_place && new.name == end.interface
+        })
+    };
+    forget(engine, |record| {
+        // Somebody else may be adding one of this name just now.
+        record.ends.iter().any(is_new)
+            && !record.pending.is_some_and(ProcessId::is_alive)
+            && !record.ends.iter().all(|end| is_there(engine, end))
+    })
+}
+
+/// Forgets the wires of which this holds.
+fn forget(engine: &Engine, is_gone: impl Fn(&WireRecord) -> bool) -> anyhow::Result<()> {
     for (keeper, record) in records(engine)? {
-        let mut removals = topology.removals.iter();
-        if removals.any(|removal| is_at(&record, removal)) {
+        if is_gone(&record) {
             engine.root.forget_link(&keeper, &record).map_err(EngineError::from)?;
         }
     }
     Ok(())
 }
 
-fn is_at(record: &WireRecord, removal: &Removal) -> bool {
-    let is_there = |end: &EndRecord| end.container.as_ref() == Some(&removal.container);
-    record.ends.iter().any(|end| is_there(end) && end.interface == removal.interface)
-}
-
-/// The wires of all containers that are up, each with the container that keeps its record.
+/// The records of the wires of all containers that are up, each with the container that keeps it.
 fn records(engine: &Engine) -> anyhow::Result<Vec<(ContainerName, WireRecord)>> {
-    let mut found: Vec<(ContainerName, WireRecord)> = Vec::new();
+    let mut found = Vec::new();
     for name in engine.root.names().map_err(EngineError::from)? {
         let Ok(state) = engine.root.load(&name) else {
             continue;
@@ -206,11 +256,8 @@ fn records(engine: &Engine) -> anyhow::Result<Vec<(ContainerName, WireRecord)>> 
         if engine.root.status(&state) == Status::Stopped {
             continue;
         }
-        for record in engine.root.wires(&state).map_err(EngineError::from)? {
-            if !found.iter().any(|(_, other)| *other == record) {
-                found.push((name.clone(), record));
-            }
-        }
+        let wires = engine.root.wires(&state).map_err(EngineError::from)?;
+        found.extend(wires.into_iter().map(|record| (name.clone(), record)));
     }
     Ok(found)
 }
@@ -226,8 +273,13 @@ fn is_there(engine: &Engine, end: &EndRecord) -> bool {
 
 fn list(engine: &Engine, format: Format) -> anyhow::Result<()> {
     need_root()?;
-    let mut wires: Vec<WireRecord> = records(engine)?.into_iter().map(|(_, record)| record).collect();
-    wires.retain(|record| record.ends.iter().all(|end| is_there(engine, end)));
+    let mut wires: Vec<WireRecord> = Vec::new();
+    for (_, record) in records(engine)? {
+        // A wire that two containers were born with is recorded with both.
+        if !wires.contains(&record) && record.ends.iter().all(|end| is_there(engine, end)) {
+            wires.push(record);
+        }
+    }
     if format == Format::Json {
         return print_json(&wires);
     }

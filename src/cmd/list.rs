@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -11,8 +12,8 @@ use super::{Format, aligned, need_root, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
 use crate::engine::state::{StateError, Status, WireRecord};
-use crate::net::wire;
-use crate::plan::name::ContainerName;
+use crate::net::wire::{self, Link};
+use crate::plan::name::{ContainerName, LinkName};
 
 /// The arguments of `tincan list`.
 #[derive(Debug, clap::Args)]
@@ -85,7 +86,7 @@ fn rows(engine: &Engine, names: &[ContainerName]) -> anyhow::Result<Vec<Row>> {
         .filter(|state| engine.root.status(state) != Status::Stopped)
         .map(|state| state.id.clone())
         .collect();
-    let mut peers: BTreeMap<ContainerName, BTreeSet<String>> = BTreeMap::new();
+    let mut peers = BTreeMap::new();
     for state in states.iter().filter(|state| live.contains(&state.id)) {
         for record in engine.root.wires(state).map_err(EngineError::from)? {
             note_peers(&record, &live, &mut peers);
@@ -93,14 +94,18 @@ fn rows(engine: &Engine, names: &[ContainerName]) -> anyhow::Result<Vec<Row>> {
     }
     let mut rows = Vec::new();
     for state in states {
-        let addresses = if live.contains(&state.id) {
-            addresses(engine, &state.id)?
+        let links = if live.contains(&state.id) {
+            links(engine, &state.id)?
         } else {
             Vec::new()
         };
+        let mut peers = peers.remove(&state.id).unwrap_or_default();
+        // The others have gone by themselves.
+        peers.retain(|(interface, _)| links.iter().any(|link| link.name == interface.as_str()));
+        let peer = |(interface, whom)| format!("{interface} {whom}");
         rows.push(Row {
-            addresses,
-            peers: peers.remove(&state.id).into_iter().flatten().collect(),
+            addresses: addresses(&links),
+            peers: peers.into_iter().map(peer).collect(),
             shown: Shown::of(engine, state),
         });
     }
@@ -111,7 +116,7 @@ fn rows(engine: &Engine, names: &[ContainerName]) -> anyhow::Result<Vec<Row>> {
 fn note_peers(
     record: &WireRecord,
     live: &BTreeSet<ContainerName>,
-    peers: &mut BTreeMap<ContainerName, BTreeSet<String>>,
+    peers: &mut BTreeMap<ContainerName, BTreeSet<(LinkName, String)>>,
 ) {
     let all_live = record
         .ends
@@ -130,32 +135,30 @@ fn note_peers(
         peers
             .entry(name.clone())
             .or_default()
-            .insert(format!("{} {whom}:{}", near.interface, far.interface));
+            .insert((near.interface.clone(), format!("{whom}:{}", far.interface)));
     }
 }
 
-/// The addresses that a container's interfaces have, but for loopback and the kernel's link-local ones.
-fn addresses(engine: &Engine, name: &ContainerName) -> anyhow::Result<Vec<String>> {
-    let netlink = match enter_running(&engine.root, name) {
-        Ok((netns, netlink)) if !is_ours(&netns)? => netlink,
+/// The interfaces of a container with a network namespace of its own.
+fn links(engine: &Engine, name: &ContainerName) -> anyhow::Result<Vec<Link>> {
+    match enter_running(&engine.root, name) {
+        Ok((netns, netlink)) if !is_ours(&netns)? => Ok(wire::links(&netlink)?),
         // On the host's own network; or ended while we were looking.
-        Ok(_) | Err(EngineError::NotRunning(_)) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let links = wire::links(&netlink)?;
-    Ok(links
-        .iter()
-        .filter(|link| link.name != "lo")
+        Ok(_) | Err(EngineError::NotRunning(_)) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The addresses of interfaces, but for loopback and the kernel's link-local ones.
+fn addresses(links: &[Link]) -> Vec<String> {
+    let is_link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let others = links.iter().filter(|link| link.name != "lo");
+    others
         .flat_map(|link| {
-            link.addrs
-                .iter()
-                .filter(|addr| match addr.addr.ip {
-                    std::net::IpAddr::V6(ip) => !ip.is_unicast_link_local(),
-                    std::net::IpAddr::V4(_) => true,
-                })
-                .map(move |addr| format!("{} {}", link.name, addr))
+            let addrs = link.addrs.iter().filter(|addr| !is_link_local(addr.addr.ip));
+            addrs.map(|addr| format!("{} {addr}", link.name))
         })
-        .collect())
+        .collect()
 }
 
 /// Whether a network namespace is the one that tincan runs in.

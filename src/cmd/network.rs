@@ -21,6 +21,18 @@ use crate::plan::topology::{
 /// The name by which an end of a wire is the host's.
 pub const HOST: &str = "host";
 
+/// Refuses the name that means the host where wires are added and removed.
+///
+/// # Errors
+/// [`BadWord`] for that name.
+pub fn check_name(name: &ContainerName) -> Result<(), BadWord> {
+    if name.as_str() == HOST {
+        let why = "means the host itself";
+        return Err(BadWord::new("container name", HOST, why, "ns1"));
+    }
+    Ok(())
+}
+
 /// Why the network that was asked for cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {

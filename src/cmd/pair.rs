@@ -44,6 +44,9 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         )
         .into());
     }
+    for end in [&args.first, &args.second] {
+        network::check_name(&end.container)?;
+    }
     let command = (!args.command.is_empty()).then_some(args.command.as_slice());
     let mut topology = Topology::default();
     let first = place(engine, &args, [&args.first, &args.second], command, &mut topology)?;

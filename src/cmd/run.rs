@@ -160,7 +160,10 @@ pub fn session_of(node: &Node) -> Session {
 /// A container for a command, over the host's files or another root.
 fn plan_command(args: &Args, engine: &Engine) -> anyhow::Result<Node> {
     let name = match &args.name {
-        Some(name) => name.clone(),
+        Some(name) => {
+            network::check_name(name)?;
+            name.clone()
+        }
         // A pid is taken by one process at a time, and the name lives no longer than its container.
         None => format!("tc-{}", std::process::id()).parse()?,
     };

@@ -423,39 +423,81 @@ impl StateRoot {
         }
     }
 
-    /// Records a wire that is being added to a running container: the file's name is the interface's, so that of two
-    /// processes that add the same one wins.
+    /// Records a wire that is added to a running container, as it is now: the file's name is the interface's and that of the
+    /// process that adds it, so that of two processes that add the same one each has its own record.
     ///
     /// # Errors
-    /// `AlreadyExists` inside [`StateError::File`] when that interface is recorded already.
-    pub fn record_link(&self, name: &ContainerName, wire: &WireRecord) -> Result<(), StateError> {
-        let directory = self.directory(name).join("links");
+    /// When the file cannot be written.
+    pub fn record_link(
+        &self,
+        name: &ContainerName,
+        wire: &WireRecord,
+        adder: ProcessId,
+    ) -> Result<(), StateError> {
+        let directory = self.links(name);
         match fs::create_dir(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(file_error(&directory)(error));
             }
             _ => {}
         }
-        write_json(&self.link_path(name, wire), wire)
+        let own = wire.end_of(name).unwrap_or(&wire.ends[0]);
+        let file = format!("{}@{}", own.interface, adder.pid);
+        // Whoever reads the directory reads whole files.
+        let next = self.directory(name).join(format!("{file}.next"));
+        let path = directory.join(file);
+        write_json(&next, wire)?;
+        fs::rename(&next, &path).map_err(file_error(&path))
     }
 
-    /// Forgets a wire that was added to a running container; absent is success.
+    /// Forgets a wire of a running container, one that it was born with too; absent is success.
     ///
     /// # Errors
-    /// When the file cannot be removed.
+    /// When a file cannot be read, written or removed.
     pub fn forget_link(&self, name: &ContainerName, wire: &WireRecord) -> Result<(), StateError> {
-        let path = self.link_path(name, wire);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error(&path)(error)),
-            _ => Ok(()),
+        for (path, record) in self.added(name)? {
+            if record == *wire {
+                remove_file(&path).map_err(|errno| file_error(&path)(errno.into()))?;
+            }
         }
+        let state = match self.load(name) {
+            Err(StateError::Unknown(_)) => return Ok(()),
+            other => other?,
+        };
+        if !state.wires.contains(wire) {
+            return Ok(());
+        }
+        let Some(_lock) = self.lock(&state)? else {
+            return Ok(());
+        };
+        let mut state = self.load(name)?;
+        state.wires.retain(|record| record != wire);
+        self.save(&state)
     }
 
-    fn link_path(&self, name: &ContainerName, wire: &WireRecord) -> PathBuf {
-        let own = wire.end_of(name).unwrap_or(&wire.ends[0]);
-        self.directory(name)
-            .join("links")
-            .join(own.interface.as_str())
+    fn links(&self, name: &ContainerName) -> PathBuf {
+        self.directory(name).join("links")
+    }
+
+    /// The records of wires that were added to a running container, each with its file.
+    fn added(&self, name: &ContainerName) -> Result<Vec<(PathBuf, WireRecord)>, StateError> {
+        let directory = self.links(name);
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(file_error(&directory))?,
+        };
+        let mut added = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(file_error(&directory))?.path();
+            let bytes = match fs::read(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(file_error(&path))?,
+            };
+            let record =
+                serde_json::from_slice(&bytes).map_err(|cause| file_error(&path)(cause.into()))?;
+            added.push((path, record));
+        }
+        Ok(added)
     }
 
     /// The wires of a container: those it was born with and those added since, made by it or recorded with it.
@@ -463,23 +505,8 @@ impl StateRoot {
     /// # Errors
     /// When a file cannot be read.
     pub fn wires(&self, state: &State) -> Result<Vec<WireRecord>, StateError> {
-        let mut wires = state.wires.clone();
-        let directory = self.directory(&state.id).join("links");
-        let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(wires),
-            other => other.map_err(file_error(&directory))?,
-        };
-        for entry in entries {
-            let path = entry.map_err(file_error(&directory))?.path();
-            let bytes = match fs::read(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other.map_err(file_error(&path))?,
-            };
-            wires.push(
-                serde_json::from_slice(&bytes).map_err(|cause| file_error(&path)(cause.into()))?,
-            );
-        }
-        Ok(wires)
+        let added = self.added(&state.id)?.into_iter().map(|(_, record)| record);
+        Ok(state.wires.iter().cloned().chain(added).collect())
     }
 }
 

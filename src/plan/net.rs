@@ -1,6 +1,6 @@
 //! `--net` and the ends of `pair`: the grammar, and the wires that it asks for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -504,6 +504,10 @@ fn unfit(addr: &IfAddr) -> Option<&'static str> {
     let has_edges = addr.prefix < addr.bits() - 1;
     match addr.ip {
         ip if ip.is_unspecified() || ip.is_multicast() => Some("is no address of a host"),
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("is no address of a host"),
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
+            Some("is an IPv4 address in an IPv6 one, which is on no wire (RFC 4038, 4.2)")
+        }
         ip if ip.is_loopback() => Some("is a loopback address, which only lo has"),
         _ if has_edges && last => Some("is the broadcast address of its prefix"),
         ip if has_edges && ip == addr.network().ip => Some("is the address of its prefix itself"),

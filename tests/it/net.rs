@@ -21,6 +21,8 @@ pub fn tests() -> Vec<Case> {
         the_smallest_and_the_largest_mtu,
         names_as_long_as_they_can_be,
         a_link_on_the_host_tells_whose_it_is,
+        a_wire_goes_by_either_end_and_is_forgotten,
+        of_two_that_add_one_interface_one_wins,
     ]
 }
 
@@ -242,6 +244,11 @@ fn prefixes_of_one_and_two_addresses(host: &Host) {
         ("ff02::1/64", "is no address of a host"),
         ("0.0.0.0/0", "is no address of a host"),
         ("127.0.0.1/8", "is a loopback address"),
+        (
+            "255.255.255.255/32,peer=10.0.0.1",
+            "is no address of a host",
+        ),
+        ("::ffff:10.0.0.1/96", "is an IPv4 address in an IPv6 one"),
     ] {
         refused(host, &["run", "--net", net, "--", "true"], words);
     }
@@ -392,5 +399,83 @@ fn a_link_on_the_host_tells_whose_it_is(host: &Host) {
         list.contains("\"eth1 host:veth-a.1\"") || list.contains("eth1 host:veth-"),
         "{list}"
     );
+    delete(host, "a");
+}
+
+fn a_wire_goes_by_either_end_and_is_forgotten(host: &Host) {
+    refused(
+        host,
+        &["run", "--name", "host", "--", "true"],
+        "container name `host`",
+    );
+    refused(
+        host,
+        &["pair", "host=10.0.0.1/24", "b=10.0.0.2/24"],
+        "container name `host`",
+    );
+    stays(host, "a", &["10.0.0.1/24"]);
+    stays(host, "b", &[]);
+    let lists = || {
+        let list = host.tincan(["list", "--format", "json"]).ok();
+        let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+        let peers: Vec<_> = list
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|row| row["peers"].to_string())
+            .collect();
+        (
+            host.tincan(["link", "list"]).ok().lines().count() - 1,
+            peers.join(" "),
+        )
+    };
+    let of = |wires, peers: &str| (wires, peers.to_owned());
+    assert_eq!(lists(), of(1, r#"["eth0 host:veth-a"] []"#));
+    refused(
+        host,
+        &["link", "del", "host", "lo"],
+        "lo on the host is no end",
+    );
+    host.tincan(["link", "del", "host", "veth-a"]).ok();
+    assert_eq!(lists(), of(0, "[] []"));
+    host.tincan(["link", "add", "a=10.0.0.1/24", "b=10.0.0.2/24"])
+        .ok();
+    assert_eq!(lists(), of(1, r#"["eth0 b:eth0"] ["eth0 a:eth0"]"#));
+    host.tincan(["link", "del", "b", "eth0"]).ok();
+    assert_eq!(lists(), of(0, "[] []"));
+    // One that goes by other hands is not shown, and does not come back with the next of its name.
+    host.tincan(["link", "add", "a=10.0.0.1/24", "host=10.0.0.2/24,name=wan"])
+        .ok();
+    host.sh("ip link del wan");
+    assert_eq!(lists(), of(0, "[] []"));
+    host.tincan(["link", "add", "a=10.0.0.1/24", "b=10.0.0.2/24"])
+        .ok();
+    host.tincan(["link", "add", "b=10.1.0.1/24", "host=10.1.0.2/24,name=wan"])
+        .ok();
+    assert_eq!(
+        lists(),
+        of(2, r#"["eth0 b:eth0"] ["eth0 a:eth0","eth1 host:wan"]"#)
+    );
+    delete(host, "a");
+    host.wait_until("the wire is gone with a container", || {
+        lists() == of(1, r#"["eth1 host:wan"]"#)
+    });
+    delete(host, "b");
+}
+
+fn of_two_that_add_one_interface_one_wins(host: &Host) {
+    stays(host, "a", &[]);
+    for round in 0..10 {
+        let both = format!(
+            "{0} link add a=10.0.0.1/24,name=x host=10.0.1.1/24,name=one & {0} link add a=10.0.0.2/24,name=x host=10.0.1.2/24,name=two & \
+             wait %1 && echo won; wait %2 && echo won; true",
+            Host::TINCAN
+        );
+        let said = host.sh(&both);
+        assert_eq!(said.matches("won").count(), 1, "{round}: {said}");
+        let list = host.tincan(["link", "list"]).ok();
+        assert_eq!(list.matches("a:x").count(), 1, "{round}: {list}");
+        host.tincan(["link", "del", "a", "x"]).ok();
+    }
     delete(host, "a");
 }
