@@ -4,13 +4,17 @@ use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::{Usage, seal_own};
+use crate::engine::error::{EngineError, describe};
 use crate::engine::hold::{Engine, Up};
 use crate::engine::supervise::callers_size;
 use crate::plan::name::ContainerName;
 use crate::plan::oci::{self, Request};
 use crate::plan::topology::{Hierarchies, Node, Origin};
 use crate::sys::channel;
+use crate::sys::signal::{Interrupts, Woken};
 
 /// The options of a bundle, as runc has them.
 #[derive(Debug, clap::Args)]
@@ -77,19 +81,42 @@ impl Sockets {
     /// When a socket does not take it.
     pub fn hand_out(&self, up: &Up, kind: &str) -> anyhow::Result<()> {
         if let (Some(path), Some(master)) = (&self.console_socket, &up.console) {
-            send(path, "--console-socket", b"/dev/ptmx", master.as_fd())?;
+            let text = b"/dev/ptmx";
+            send(&up.state.id, path, "--console-socket", text, master.as_fd())?;
         }
         if let Some(path) = &self.pidfd_socket {
-            send(path, "--pidfd-socket", kind.as_bytes(), up.pidfd.as_fd())?;
+            let (text, pidfd) = (kind.as_bytes(), up.pidfd.as_fd());
+            send(&up.state.id, path, "--pidfd-socket", text, pidfd)?;
         }
         Ok(())
     }
 }
 
-fn send(path: &Path, option: &str, text: &[u8], fd: BorrowedFd<'_>) -> anyhow::Result<()> {
-    let named = |cause: std::io::Error| anyhow::anyhow!("{option} {}: {cause}", path.display());
-    let socket = std::os::unix::net::UnixStream::connect(path).map_err(named)?;
-    channel::send_with(&socket, text, Some(fd)).map_err(|errno| named(errno.into()))
+/// How long a socket whose listener is busy is left alone, in milliseconds.
+const BUSY: i64 = 20;
+
+fn send(
+    id: &ContainerName,
+    path: &Path,
+    option: &str,
+    text: &[u8],
+    fd: BorrowedFd<'_>,
+) -> anyhow::Result<()> {
+    let named = |errno| anyhow::anyhow!("{option} {}: {}", path.display(), describe(errno));
+    // The signals that ask tincan to go have been blocked since the container's start.
+    let interrupts = Interrupts::hear().map_err(named)?;
+    let socket = loop {
+        match channel::try_connect_stream(path) {
+            Err(Errno::AGAIN) => {
+                if let Woken::Interrupted(signal) = interrupts.pause(BUSY).map_err(named)? {
+                    let container = id.clone();
+                    return Err(EngineError::Interrupted { container, signal }.into());
+                }
+            }
+            other => break other.map_err(named)?,
+        }
+    };
+    channel::send_with(&socket, text, Some(fd)).map_err(named)
 }
 
 /// Plans the container of a bundle. Unless it is `only_planned`, tincan's own binary is kept from whom it is to join.

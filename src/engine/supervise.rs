@@ -11,6 +11,7 @@ use rustix::termios::Termios;
 
 use crate::sys::process::{self, Ended};
 use crate::sys::pty;
+use crate::sys::signal::{Interrupts, Woken};
 
 /// How signals reach the container's first process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,13 +252,17 @@ impl Terminal {
         Ok(())
     }
 
-    /// Carries what the container wrote before it ended.
+    /// Carries what the container wrote before it ended, unless tincan is asked to go while nobody reads.
     fn drain(&mut self) -> Result<(), Errno> {
+        let interrupts = Interrupts::hear()?;
         loop {
             let before = self.to_caller.0.len();
             let more = self.master_open && self.to_caller.fill(&self.master)?;
             let said = self.to_caller.0.len() > before;
             while self.wants_stdout() {
+                if let Woken::Interrupted(_) = interrupts.wait_writable(rustix::stdio::stdout())? {
+                    return Ok(());
+                }
                 self.stdout_open = self.to_caller.empty(rustix::stdio::stdout())?;
             }
             if !more || !said || !self.stdout_open {

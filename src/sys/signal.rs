@@ -34,7 +34,7 @@ pub struct Interrupts(SignalFd);
 /// Why a wait is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// What was waited for can be read.
+    /// What was waited for can be read, or written.
     Ready,
     /// This signal came instead; it is no longer pending.
     Interrupted(Signal),
@@ -66,21 +66,42 @@ impl Interrupts {
     /// # Errors
     /// As poll(2).
     pub fn wait(&self, fd: BorrowedFd<'_>, milliseconds: Option<i64>) -> Result<Woken, Errno> {
+        self.poll(&[PollFd::from_borrowed_fd(fd, PollFlags::IN)], milliseconds)
+    }
+
+    /// Waits until something can be written.
+    ///
+    /// # Errors
+    /// As poll(2).
+    pub fn wait_writable(&self, fd: BorrowedFd<'_>) -> Result<Woken, Errno> {
+        self.poll(&[PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None)
+    }
+
+    /// Waits for this many milliseconds.
+    ///
+    /// # Errors
+    /// As poll(2).
+    pub fn pause(&self, milliseconds: i64) -> Result<Woken, Errno> {
+        self.poll(&[], Some(milliseconds))
+    }
+
+    fn poll(&self, others: &[PollFd<'_>], milliseconds: Option<i64>) -> Result<Woken, Errno> {
         let limit = milliseconds.map(|milliseconds| Timespec {
             tv_sec: milliseconds / 1000,
             tv_nsec: milliseconds % 1000 * 1_000_000,
         });
+        let mut fds = others.to_vec();
+        fds.push(PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN));
         loop {
-            let mut fds = [
-                PollFd::from_borrowed_fd(fd, PollFlags::IN),
-                PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN),
-            ];
             match poll(&mut fds, limit.as_ref()) {
                 Ok(0) => return Ok(Woken::TimedOut),
                 Err(Errno::INTR) => continue,
                 other => other?,
             };
-            if !fds[0].revents().is_empty() {
+            if fds[..others.len()]
+                .iter()
+                .any(|fd| !fd.revents().is_empty())
+            {
                 return Ok(Woken::Ready);
             }
             if let Ok(Some(signal)) = self.0.read_signal()

@@ -29,6 +29,7 @@ pub fn tests() -> Vec<Case> {
         the_terminal_follows_the_callers_size,
         a_key_is_a_signal_in_the_container,
         what_was_written_last_is_not_lost,
+        who_never_reads_does_not_keep_tincan_from_going,
     ]
 }
 
@@ -431,20 +432,70 @@ fn a_key_is_a_signal_in_the_container(host: &Host) {
     );
 }
 
+/// A command at a terminal of its own that writes as long as it can, and when that has ended ends with 5. The process that
+/// writes has written nothing else.
+fn writer(host: &Host) -> (Child, Pid) {
+    let rootfs = host.busybox_rootfs().display().to_string();
+    let script = "exec 2>/dev/null; dd if=/dev/zero bs=1; exit 5";
+    let args = ["run", "-t", "--rootfs", &rootfs, "--", "sh", "-c", script];
+    let tincan = host.tincan(args).spawn();
+    let mut writer = None;
+    host.wait_until("somebody writes", || {
+        let processes = host.sh("ps -eo pid=,comm=");
+        let mut lines = processes.lines();
+        let dd = lines.find(|line| line.ends_with(" dd"));
+        writer = dd.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        writer.is_some()
+    });
+    (tincan, Pid::from_raw(writer.expect("just found")))
+}
+
+/// How many bytes a process has written (proc_pid_io(5)).
+fn written_by(pid: Pid) -> usize {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).expect("the process is there");
+    let count = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+    count.expect("a line").parse().expect("a number")
+}
+
+/// Ends the process that writes, and waits until tincan could know that the command has ended.
+fn end(host: &Host, tincan: &Child, writer: Pid) {
+    kill(writer, Signal::SIGKILL).expect("it writes");
+    let look = format!("ps -o stat= --ppid {}", tincan.id());
+    host.wait_until("the command ends", || host.sh(&look).starts_with('Z'));
+}
+
 fn what_was_written_last_is_not_lost(host: &Host) {
-    let rootfs = host.busybox_rootfs();
-    let script = "head -c 3900 /dev/zero | tr '\\0' x; head -c 3900 /dev/zero | tr '\\0' y";
-    for _ in 0..10 {
-        let args = [
-            "run",
-            "-t",
-            "--rootfs",
-            rootfs.to_str().expect("text"),
-            "--",
-            "sh",
-            "-c",
-            script,
-        ];
-        assert_eq!(host.tincan(args).ok().len(), 7800);
+    let (tincan, writer) = writer(host);
+    // So all that the terminal holds is still there when the command has ended, and takes more than one read.
+    send(&tincan, Signal::SIGSTOP);
+    let mut written = 0;
+    host.wait_until("the terminal is full", || {
+        let before = std::mem::replace(&mut written, written_by(writer));
+        before == written && written > 8192
+    });
+    end(host, &tincan, writer);
+    send(&tincan, Signal::SIGCONT);
+    let output = tincan.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(5));
+    let read = output.stdout.len();
+    assert!(read >= written, "{read} of {written} bytes");
+}
+
+fn who_never_reads_does_not_keep_tincan_from_going(host: &Host) {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let (mut tincan, writer) = writer(host);
+        // A pipe holds 64 KiB (pipe(7)), so more than that can never get through.
+        host.wait_until("the pipe is full", || written_by(writer) > 100 << 10);
+        end(host, &tincan, writer);
+        send(&tincan, signal);
+        host.wait_until("tincan goes", || {
+            tincan.try_wait().expect("a child of ours").is_some()
+        });
+        let output = tincan.wait_with_output().expect("it has ended");
+        assert_eq!(
+            (output.status.code(), output.stderr.as_slice()),
+            (Some(5), &b""[..])
+        );
+        host.assert_clean();
     }
 }

@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use nix::cmsg_space;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{OpenptyResult, openpty};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::termios::{OutputFlags, Termios, tcgetattr};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::host::{Case, Host, tests};
@@ -29,6 +31,7 @@ pub fn tests() -> Vec<Case> {
         a_terminal_and_its_socket_go_together,
         a_socket_that_nobody_listens_on_leaves_nothing,
         a_pidfd_is_sent_to_a_socket,
+        a_busy_socket_is_waited_for_until_tincan_is_to_go,
     ]
 }
 
@@ -417,4 +420,41 @@ fn a_pidfd_is_sent_to_a_socket(host: &Host) {
         assert!(said.contains("--pidfd-socket ./deaf: "), "{said}");
         host.assert_clean();
     }
+}
+
+fn a_busy_socket_is_waited_for_until_tincan_is_to_go(host: &Host) {
+    let bundle = bundle(host, "busy", &["sleep", "1000"]);
+    let path = host.dir().join("socket");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    rustix::net::listen(&listener, 0).expect("a shorter queue");
+    let first = UnixStream::connect(&path).expect("there is room for one");
+    let start = |verb: &[&str]| {
+        let options = ["-b", &bundle, "--console-socket", "socket", "c1"];
+        let tincan = host.tincan([verb, &options].concat()).spawn();
+        // The container is up, so only its terminal's socket is left to wait for.
+        host.wait_until("the container is there", || {
+            let list = host.tincan(["list"]).ok();
+            list.contains("created") || list.contains("running")
+        });
+        tincan
+    };
+    for verb in [&["create"][..], &["run", "-d"]] {
+        let tincan = start(verb);
+        let pid = Pid::from_raw(tincan.id().cast_signed());
+        kill(pid, Signal::SIGTERM).expect("it waits");
+        let output = tincan.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (output.status.code(), said.as_ref()),
+            (Some(143), "tincan: c1: interrupted by SIGTERM\n")
+        );
+        host.assert_clean();
+    }
+    let mut tincan = start(&["run", "-d"]);
+    drop(listener.accept().expect("the one that was there"));
+    drop(first);
+    let (name, _master) = sent_to(&listener);
+    assert_eq!(name, "/dev/ptmx");
+    assert_eq!(tincan.wait().expect("it ends").code(), Some(0));
+    host.tincan(["delete", "--force", "c1"]).ok();
 }
