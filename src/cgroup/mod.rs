@@ -49,6 +49,13 @@ pub enum What {
     Read,
     /// Write this text to the file.
     Write(String),
+    /// Write this limit to the file, although so much is in use.
+    Limit {
+        /// The limit.
+        value: u64,
+        /// What is in use.
+        used: u64,
+    },
     /// Open the file or directory.
     Open,
     /// Load the device program for the directory.
@@ -94,6 +101,7 @@ impl fmt::Display for Failed {
             }
             What::Read => write!(f, "read {path}")?,
             What::Write(text) => write!(f, "write `{text}` to {path}")?,
+            What::Limit { value, .. } => write!(f, "write `{value}` to {path}")?,
             What::Open => write!(f, "open {path}")?,
             What::LoadDevices => write!(f, "load the device program for {path}")?,
             What::AttachDevices => write!(f, "attach the device program to {path}")?,
@@ -105,6 +113,9 @@ impl fmt::Display for Failed {
         }
         if let Some(property) = &self.property {
             write!(f, " for {property}")?;
+        }
+        if let What::Limit { used, .. } = self.what {
+            return write!(f, ": {used} are in use already");
         }
         let cause = nix::errno::Errno::from_raw(self.errno.raw_os_error()).desc();
         write!(f, ": {cause}")
@@ -587,6 +598,12 @@ fn write_settings(location: &Location, settings: &[CgroupSetting]) -> Result<(),
             return Err(failed(Path::new(&setting.file), Errno::NOENT));
         };
         let path = dir.join(&setting.file);
+        if let Some(above) = &setting.above {
+            check_above_use(&setting.value, &dir.join(above), &path).map_err(|other| Failed {
+                property: Some(setting.property.clone()),
+                ..other
+            })?;
+        }
         let mut file = match last.take().filter(|(last, _)| *last == path) {
             Some((_, file)) => file,
             None => match (OpenOptions::new().write(true).open(&path), &setting.absent) {
@@ -607,6 +624,17 @@ fn write_settings(location: &Location, settings: &[CgroupSetting]) -> Result<(),
         last = Some((path, file));
     }
     Ok(())
+}
+
+/// Refuses a limit that is not above what is in use. As in runc, nothing is refused where the use is not told.
+fn check_above_use(value: &str, usage: &Path, file: &Path) -> Result<(), Failed> {
+    let used = read(usage).ok().and_then(|text| text.trim().parse().ok());
+    match (value.parse(), used) {
+        (Ok(value), Some(used)) if value <= used => {
+            Err(Failed::new(What::Limit { value, used }, file, Errno::BUSY))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes a file of a cgroup: in one call, since each call is a command of its own to the kernel.
@@ -919,6 +947,43 @@ mod tests {
             failed.ends_with("pids.max for linux.resources.pids.limit: Invalid argument"),
             "{failed}"
         );
+    }
+
+    #[test]
+    fn a_limit_that_is_to_be_checked_is_not_set_below_the_use() {
+        let Some(layout) = host() else { return };
+        let (own, _, group) = create("used", r#"{"memory": {"limit": 99999744}}"#, &layout);
+        let mut child = shell(&group);
+        let (dir, file, above) = match own.0.v1_of("memory") {
+            Some(dir) => (dir, "memory.limit_in_bytes", "memory.usage_in_bytes"),
+            None => (own.0.v2.as_deref().unwrap(), "memory.max", "memory.current"),
+        };
+        let set = |value: &str, above: &str| {
+            let setting = CgroupSetting {
+                controller: "memory".to_owned(),
+                file: file.to_owned(),
+                value: value.to_owned(),
+                property: "linux.resources.memory.limit".to_owned(),
+                absent: Absent::Fail,
+                above: Some(above.to_owned()),
+            };
+            write_settings(&own.0, &[setting]).map_err(|failed| failed.to_string())
+        };
+        let limit = || read(&dir.join(file)).unwrap();
+        let refused = set("4096", above).unwrap_err();
+        assert_eq!(limit(), "99999744\n");
+        let start = format!(
+            "write `4096` to {} for linux.resources.memory.limit: ",
+            dir.join(file).display()
+        );
+        assert!(refused.starts_with(&start), "{refused}");
+        assert!(refused.ends_with(" are in use already"), "{refused}");
+        set("88080384", above).unwrap();
+        assert_eq!(limit(), "88080384\n");
+        set("77070336", "memory.no_such_file").unwrap();
+        assert_eq!(limit(), "77070336\n");
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 
     const TRY_DEVICES: &str = "

@@ -147,6 +147,7 @@ impl Settings<'_> {
             value: value.to_string(),
             property: format!("linux.resources.{property}"),
             absent,
+            above: None,
         });
     }
 
@@ -187,6 +188,7 @@ impl Settings<'_> {
                 value: rule.to_string(),
                 property: rule.property,
                 absent: Absent::Fail,
+                above: None,
             });
         }
     }
@@ -235,7 +237,15 @@ impl Settings<'_> {
                     }
                     self.put("memory.limit", "memory.limit_in_bytes", limit);
                 }
-                Version::V2 => self.put("memory.limit", "memory.max", or_max(limit)),
+                Version::V2 => {
+                    self.put("memory.limit", "memory.max", or_max(limit));
+                    // v1 refuses a limit below the use by itself; v2 would kill. A swap limit is never below this one.
+                    if memory.check_before_update() == Some(true)
+                        && let Some(setting) = self.list.last_mut()
+                    {
+                        setting.above = Some("memory.current".to_owned());
+                    }
+                }
             }
         }
         if let Some(swap) = swap {
@@ -291,7 +301,6 @@ impl Settings<'_> {
             self.v1_only(property, "memory")?;
             self.put(property, "memory.oom_control", 1);
         }
-        // `checkBeforeUpdate` asks that no limit be set below what is in use: nothing is in use yet.
         Ok(())
     }
 
@@ -956,6 +965,14 @@ mod tests {
             )
             .is_empty()
         );
+        let checked = |check: bool, layout: &CgroupLayout| {
+            let json = format!(r#"{{"memory": {{"limit": 9, "checkBeforeUpdate": {check}}}}}"#);
+            let settings = planned(&json, layout).unwrap().settings;
+            settings.into_iter().find_map(|setting| setting.above)
+        };
+        assert_eq!(checked(true, &v2()).as_deref(), Some("memory.current"));
+        assert_eq!(checked(false, &v2()), None);
+        assert_eq!(checked(true, &v1()), None);
         assert_eq!(
             said(
                 r#"{"memory": {"kernelTCP": 7, "swappiness": 0, "disableOOMKiller": true, "useHierarchy": true}}"#,

@@ -334,6 +334,9 @@ pub struct CgroupSetting {
     pub property: String,
     /// What to do on a kernel that does not have the file.
     pub absent: Absent,
+    /// A file that tells how much is in use: the value, a limit, is written only if it is more than that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub above: Option<String>,
 }
 
 /// What to do when a cgroup does not have the file of a setting.
