@@ -110,10 +110,12 @@ fn wait_at_most(child: Child, limit: Duration) -> Result<Output, String> {
     })
 }
 
-/// This program again, as the next of the three processes.
+/// This program again, as the next of the three processes. What the caller ignores (nohup(1): SIGHUP) is not ignored there: a
+/// shell cannot catch what was ignored when it was started (sh(1), trap).
 fn next_stage(stage: &str, job: &str) -> Command {
     let me = std::env::current_exe().expect("/proc/self/exe is readable");
-    let mut command = Command::new(me);
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(me);
     command.arg(job).env(STAGE, stage);
     command
 }
