@@ -93,6 +93,9 @@ impl Why {
     }
 }
 
+/// The kinds that run in the container's namespaces, where perhaps nobody may enter the bundle's directory.
+const IN_CONTAINER: [&str; 2] = ["createContainer", "startContainer"];
+
 /// Runs a hook to its end, with the state on its standard input.
 ///
 /// # Errors
@@ -110,11 +113,16 @@ pub fn run(kind: &str, hook: &Hook, state: &OciState) -> Result<(), HookFailed> 
     if let Some(name) = hook.args.first() {
         command.arg0(name);
     }
-    command
-        .args(hook.args.iter().skip(1))
-        .env_clear()
-        .envs(hook.env.iter().filter_map(|pair| pair.split_once('=')))
-        .stdin(stdin);
+    command.args(hook.args.iter().skip(1)).stdin(stdin);
+    if let Some(env) = &hook.env {
+        command
+            .env_clear()
+            .envs(env.iter().filter_map(|pair| pair.split_once('=')));
+    }
+    // Where runc and crun run those of the host. It may be gone at a container's end, which is no reason to skip its hooks.
+    if !IN_CONTAINER.contains(&kind) && state.bundle.is_dir() {
+        command.current_dir(&state.bundle);
+    }
     let mut child = command.spawn().map_err(io)?;
     let limit = hook
         .timeout

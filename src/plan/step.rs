@@ -255,8 +255,8 @@ pub struct Hook {
     pub path: PathBuf,
     /// Its arguments, argv\[0\] included; empty means just the path.
     pub args: Vec<String>,
-    /// Its whole environment, as `KEY=value`.
-    pub env: Vec<String>,
+    /// Its whole environment, as `KEY=value`; none is tincan's own, as with runc and crun.
+    pub env: Option<Vec<String>>,
     /// Seconds until it is killed and counts as failed.
     pub timeout: Option<u64>,
 }

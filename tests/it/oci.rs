@@ -14,6 +14,7 @@ pub fn tests() -> Vec<Case> {
         the_process_is_what_the_bundle_says,
         limits_are_in_the_cgroup,
         hooks_run_in_order_with_the_state_on_their_input,
+        hooks_have_their_callers_environment_and_the_bundles_directory,
         a_failing_hook_ends_the_container,
         rights_are_what_the_bundle_says,
         devices_and_paths_are_what_the_bundle_says,
@@ -208,6 +209,33 @@ fn hooks_run_in_order_with_the_state_on_their_input(host: &Host) {
     let wanted = "prestart \"status\":\"creating\"\ncreateRuntime \"status\":\"creating\"\n\
                   createContainer \"status\":\"creating\"\npoststart \"status\":\"running\"\npoststop \"status\":\"stopped\"\n";
     assert_eq!(log, wanted);
+}
+
+fn hooks_have_their_callers_environment_and_the_bundles_directory(host: &Host) {
+    let log = host.dir().join("log").display().to_string();
+    let script = format!("echo $(pwd) $WORD >> {log}");
+    let own = json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["WORD=own"]});
+    let callers = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+    let none = json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": []});
+    let kinds = ["prestart", "createRuntime", "poststart", "poststop"];
+    let bundle = changed(host, "where", "true", |spec| {
+        for kind in kinds {
+            spec["hooks"][kind] = json!([own, callers, none]);
+        }
+    });
+    host.tincan(["run", "--bundle", &bundle, "c1"])
+        .env("WORD", "callers")
+        .ok();
+    let said = std::fs::read_to_string(&log).expect("the hooks' log");
+    let each = format!("{bundle} own\n{bundle} callers\n{bundle}\n");
+    assert_eq!(said, each.repeat(kinds.len()));
+    // A bundle that is gone has its poststop hooks all the same.
+    apart(host, &format!("create --bundle {bundle} c2"));
+    host.sh(&format!("rm -r {bundle} {log}"));
+    host.tincan(["delete", "c2"]).ok();
+    let said = std::fs::read_to_string(&log).expect("the hooks' log");
+    let here = host.dir().display().to_string();
+    assert_eq!(said, format!("{here} own\n{here}\n{here}\n"));
 }
 
 /// A bundle of which each hook of a kind writes the kind, and what it got on its input, to `log`; one of them fails.

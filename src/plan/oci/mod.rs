@@ -936,7 +936,7 @@ impl Hooks {
             env: asked
                 .env()
                 .clone()
-                .unwrap_or_else(|| process::command(process).env),
+                .or_else(|| Some(process::command(process).env)),
             ..hook(asked)
         });
         Hooks {
@@ -957,7 +957,7 @@ fn hook(hook: &SpecHook) -> Hook {
     Hook {
         path: hook.path().clone(),
         args: hook.args().clone().unwrap_or_default(),
-        env: hook.env().clone().unwrap_or_default(),
+        env: hook.env().clone(),
         timeout: hook
             .timeout()
             .and_then(|seconds| u64::try_from(seconds).ok()),

@@ -321,7 +321,7 @@ fn hooks_run_where_and_when_the_specification_says() {
         [Hook {
             path: PathBuf::from("/p"),
             args: vec!["p".to_owned(), "1".to_owned()],
-            env: vec!["A=b".to_owned()],
+            env: Some(vec!["A=b".to_owned()]),
             timeout: Some(3),
         }]
     );
@@ -336,8 +336,9 @@ fn hooks_run_where_and_when_the_specification_says() {
             _ => None,
         })
         .collect();
-    assert_eq!(start[0].env, ["A=1"]);
-    assert!(start[1].env.is_empty());
+    assert_eq!(outside.create_runtime[0].env, None);
+    assert_eq!(start[0].env, Some(vec!["A=1".to_owned()]));
+    assert_eq!(start[1].env, Some(Vec::new()));
 }
 
 #[test]
