@@ -11,8 +11,7 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkExtentMask,
-    LinkFlags, LinkInfo, LinkMessage, State,
+    InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -51,14 +50,12 @@ pub struct Failed {
 /// ends, in their order. A wire that cannot be made whole is deleted again.
 pub fn make(wire: &Wire, sites: [Site; 2]) -> Result<(), Failed> {
     let indices = create(wire, sites)?;
+    for end in wire.ends.iter().filter(|end| end.no_ipv6) {
+        disable_ipv6(&end.name);
+    }
     let furnished = (0..2)
-        .filter(|end| wire.ends[*end].no_link_local)
-        .try_for_each(|end| go_without_link_local(wire, end, sites[end].netlink, indices[end]))
-        .and_then(|()| {
-            (0..2)
-                .rev()
-                .try_for_each(|end| furnish(wire, end, sites[end].netlink, indices[end]))
-        })
+        .rev()
+        .try_for_each(|end| furnish(wire, end, sites[end].netlink, indices[end]))
         .and_then(|()| {
             (0..2).try_for_each(|end| settle(wire, end, sites[end].netlink, indices[end]))
         });
@@ -156,27 +153,10 @@ fn with_looks<T>(link: LinkMessageBuilder<T>, end: &End) -> LinkMessageBuilder<T
     }
 }
 
-/// Keeps an end from getting a link-local address, which it would when both ends are up.
-fn go_without_link_local(
-    wire: &Wire,
-    at: usize,
-    netlink: &Netlink,
-    index: u32,
-) -> Result<(), Failed> {
-    let mode = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)];
-    let family = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(mode)]);
-    let link = LinkUnspec::new_with_index(index)
-        .append_extra_attribute(family)
-        .build();
-    match netlink.request(Request::new(RouteNetlinkMessage::SetLink(link), 0)) {
-        // Without IPv6, or with an MTU that is too small for it, the link has no such thing.
-        Err(refused) if refused.errno != Errno::EAFNOSUPPORT => Err(Failed {
-            end: at,
-            action: format!("set the address mode of {}", wire.ends[at].name),
-            cause: refused,
-        }),
-        _ => Ok(()),
-    }
+/// Turns IPv6 off on an interface of the host's that is not up with its peer yet ([`End::no_ipv6`]). Where that cannot be done,
+/// since the kernel has no IPv6 or /proc is read-only, the wire costs more and works as well.
+fn disable_ipv6(name: &LinkName) {
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
 }
 
 /// Raises an end, then addresses it, then routes through it: a route needs a link that is up, and an address there for its
@@ -736,7 +716,7 @@ mod tests {
                 .collect(),
             routes: Vec::new(),
             alias: None,
-            no_link_local: false,
+            no_ipv6: false,
         }
     }
 

@@ -216,8 +216,11 @@ impl<'a> ByHand<'a> {
             None => String::new(),
         };
         let mut lines = Vec::new();
-        if end.no_link_local {
-            lines.push(format!("{ip} link set dev {name} addrgenmode none"));
+        if end.no_ipv6 {
+            // Only an end on the host, where the line is run.
+            lines.push(format!(
+                "echo 1 >/proc/sys/net/ipv6/conf/{name}/disable_ipv6"
+            ));
         }
         lines.push(format!("{ip} link set dev {name} up{alias}"));
         let addrs = end.addrs.iter();
@@ -329,7 +332,7 @@ pub(crate) mod tests {
             addrs: addrs.iter().map(addr).collect(),
             routes: routes.iter().map(route).collect(),
             alias: None,
-            no_link_local: false,
+            no_ipv6: false,
         }
     }
 
@@ -346,7 +349,7 @@ pub(crate) mod tests {
         let mut far = end(Place::Host, "veth-ns1", &far_addrs, &[]);
         far.mtu = Some(1400);
         far.alias = Some("tincan:ns1/eth0".to_owned());
-        far.no_link_local = true;
+        far.no_ipv6 = true;
         Topology {
             nodes: vec![node("ns1")],
             wires: vec![Wire { ends: [near, far] }],
@@ -365,7 +368,7 @@ pub(crate) mod tests {
             "ip netns add ns1",
             "ip -n ns1 link set dev lo up",
             "ip link add veth-ns1 mtu 1400 type veth peer name eth0 address 02:00:00:00:00:01 mtu 1400 netns ns1",
-            "ip link set dev veth-ns1 addrgenmode none",
+            "echo 1 >/proc/sys/net/ipv6/conf/veth-ns1/disable_ipv6",
             "ip link set dev veth-ns1 up alias tincan:ns1/eth0",
             "ip address add 172.16.0.2 peer 172.16.0.1/32 dev veth-ns1",
             "ip address add fd00::2 peer fd00::1/128 dev veth-ns1 nodad",

@@ -345,7 +345,7 @@ impl WireSpec {
             addrs: self.addrs.iter().map(on_link).collect(),
             routes,
             alias: None,
-            no_link_local: false,
+            no_ipv6: false,
         }
     }
 
@@ -393,7 +393,7 @@ impl WireSpec {
         }
         let far_ips: Vec<IpAddr> = addrs.iter().map(|addr| addr.addr.ip).collect();
         let far = End {
-            no_link_local: has_no_link_local(&far.at, &self.addrs),
+            no_ipv6: has_no_ipv6(&far.at, &self.addrs, self.mtu),
             at: far.at,
             name: far.name,
             mac: None,
@@ -466,24 +466,28 @@ pub fn pair_wire(ends: [(&PairEnd, Place, LinkName); 2]) -> Result<Wire, BadWord
     Ok(Wire {
         ends: ends.map(|(end, at, name)| {
             let far = ips.next().unwrap_or_default();
-            let no_link_local = has_no_link_local(&at, &end.wire.addrs);
+            let no_ipv6 = has_no_ipv6(&at, &end.wire.addrs, mtu);
             End {
-                no_link_local,
+                no_ipv6,
                 ..end.wire.near_end(at, name, &far, mtu)
             }
         }),
     })
 }
 
-/// Whether an end goes without an IPv6 link-local address: [`End::no_link_local`].
-fn has_no_link_local(at: &Place, addrs: &[IfAddr]) -> bool {
-    *at == Place::Host && addrs.iter().all(|addr| addr.ip.is_ipv4())
+/// Whether IPv6 is off on an end: [`End::no_ipv6`]. With an MTU that is too small for it, it is so already.
+fn has_no_ipv6(at: &Place, addrs: &[IfAddr], mtu: Option<u32>) -> bool {
+    *at == Place::Host
+        && addrs.iter().all(|addr| addr.ip.is_ipv4())
+        && mtu.is_none_or(|mtu| mtu >= IPV6_MIN_MTU)
 }
 
-/// RFC 8200, 5: a link that carries IPv6 has an MTU of at least 1280.
+/// The least MTU of a link that carries IPv6, in bytes (RFC 8200, 5).
+const IPV6_MIN_MTU: u32 = 1280;
+
 fn check_mtu(mtu: Option<u32>, addrs: &[IfAddr]) -> Result<(), BadWord> {
     match mtu {
-        Some(mtu) if mtu < 1280 && addrs.iter().any(|addr| addr.ip.is_ipv6()) => {
+        Some(mtu) if mtu < IPV6_MIN_MTU && addrs.iter().any(|addr| addr.ip.is_ipv6()) => {
             let why = "is under the 1280 that IPv6 needs";
             Err(BadWord::new("mtu", mtu.to_string(), why, "mtu=1500"))
         }

@@ -393,11 +393,13 @@ pub struct End {
     pub routes: Vec<Route>,
     /// The interface's alias (`ip link … alias`), by which a link on the host tells whose it is; at most 255 bytes.
     pub alias: Option<String>,
-    /// Whether it has no IPv6 link-local address (`addrgenmode none`, ip-link(8)).
+    /// Whether IPv6 is off on it (Documentation/networking/ip-sysctl.rst, `disable_ipv6`): so it is at the host's end of a wire
+    /// without IPv6.
     ///
-    /// The host's end of a wire without IPv6 has none: there the addresses and routes of all wires are in one table, which the
-    /// kernel walks whenever a link comes up (`fib6_ifup`, net/ipv6/route.c), so that each wire would cost more than the last.
-    pub no_link_local: bool,
+    /// On the host, the links of all wires are in the same tables, which the kernel walks for each link that comes up and for
+    /// each multicast packet that a container sends behind its link-local address (`fib6_ifup`, `__find_rr_leaf` in
+    /// net/ipv6/route.c), so that each wire would cost more than the last.
+    pub no_ipv6: bool,
 }
 
 /// An address of an end.

@@ -14,7 +14,7 @@ pub fn tests() -> Vec<Case> {
         a_run_can_be_repeated_at_once,
         a_pair_can_be_repeated_at_once_into_a_running_container,
         a_wire_passes_packets_when_the_command_starts,
-        an_end_on_the_host_has_no_link_local_address_without_ipv6,
+        an_end_on_the_host_has_ipv6_on_request_alone,
         prefixes_of_one_and_two_addresses,
         addresses_that_do_not_answer_yet_are_in_use,
         what_is_behind_another_wire_is_in_use,
@@ -203,7 +203,7 @@ fn a_wire_passes_packets_when_the_command_starts(host: &Host) {
     }
 }
 
-fn an_end_on_the_host_has_no_link_local_address_without_ipv6(host: &Host) {
+fn an_end_on_the_host_has_ipv6_on_request_alone(host: &Host) {
     stays(host, "a", &["172.16.0.1/16"]);
     stays(host, "b", &["172.17.0.1/16,fd00::1/64"]);
     // The kernel gives both containers' ends theirs, and the second's on the host, when the links are up.
@@ -217,6 +217,11 @@ fn an_end_on_the_host_has_no_link_local_address_without_ipv6(host: &Host) {
         host.sh("ip -br -6 address show veth-b").contains("fe80::")
     });
     assert_eq!(host.sh("ip -br -6 address show veth-a").trim(), "");
+    assert_eq!(host.sh("ip -6 route show table all dev veth-a").trim(), "");
+    // What the user does by hand is the user's.
+    host.sh(
+        "echo 0 >/proc/sys/net/ipv6/conf/veth-a/disable_ipv6; ip address add fd01::2/64 dev veth-a",
+    );
     delete(host, "a");
     delete(host, "b");
 }
