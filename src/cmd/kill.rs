@@ -9,7 +9,6 @@ use nix::sys::signal::Signal;
 use super::need_root;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
-use crate::engine::state::Status;
 use crate::plan::name::{BadWord, ContainerName};
 use crate::sys::process;
 
@@ -77,12 +76,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let Some(pidfd) = pidfd else {
-        return Err(EngineError::WrongStatus {
-            container: args.id.clone(),
-            verb: "kill",
-            status: Status::Stopped,
-        }
-        .into());
+        return Err(EngineError::NotRunning(args.id).into());
     };
     process::signal(pidfd.as_fd(), args.signal.0)
         .map_err(|errno| EngineError::of_deed(&args.id, "send the signal", errno))?;

@@ -82,8 +82,8 @@ pub enum EngineError {
         /// Which hook, and why.
         hook: HookFailed,
     },
-    /// It should run, and does not.
-    #[error("{0}: the container is not running")]
+    /// It should run, and does not. By these words containerd knows that a signal came too late, and is none that failed.
+    #[error("{0}: container not running")]
     NotRunning(ContainerName),
     /// It is in no status for what is asked.
     #[error("{container}: cannot {verb} a container that is {status}")]
