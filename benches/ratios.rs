@@ -623,25 +623,35 @@ fn scale(setting: &Setting, effort: &Effort) -> (Table, Table) {
 
 /// How fast the wire itself is.
 fn throughput(effort: &Effort) -> Table {
-    // Each sample has a new wire and a new server: what a pair of them happens to get of the machine's caches and queues, it keeps.
+    let hand = Hand::wire();
+    let ours = time(Command::new(TINCAN).args([
+        "run",
+        "-d",
+        "--name",
+        "iperf",
+        "--net",
+        "10.200.0.1/30,peer=10.200.0.2/30",
+        "--",
+        "iperf3",
+        "-s",
+    ]));
     let rows = interleaved(
         effort.iperf_rounds,
         vec![
-            subject("veth by tincan", |round| {
-                let name = format!("iperf{round}");
-                let net = format!("10.200.{round}.1/30,peer=10.200.{round}.2");
-                let run = ["run", "-d", "--name", &name, "--net", &net, "--"];
-                time(Command::new(TINCAN).args(run).args(["iperf3", "-s"]))?;
-                let sent = iperf(&format!("10.200.{round}.1"), effort.iperf_seconds);
-                delete(TINCAN, &name)?;
-                sent
+            subject("veth by tincan", |_| {
+                ours.clone()?;
+                iperf("10.200.0.1", effort.iperf_seconds)
             }),
-            subject("veth by ip", |round| {
-                let _hand = Hand::wire(round)?;
-                iperf(&format!("10.201.{round}.1"), effort.iperf_seconds)
+            subject("veth by ip", |_| {
+                hand.as_ref().map_err(String::clone)?;
+                iperf("10.201.0.1", effort.iperf_seconds)
             }),
         ],
     );
+    if ours.is_ok() {
+        let _ = delete(TINCAN, "iperf");
+    }
+    drop(hand);
     Table {
         title: "Throughput",
         about: "iperf3, TCP, from the host into a container over the host's files, and into a namespace wired by hand.".to_owned(),
@@ -655,29 +665,26 @@ fn throughput(effort: &Effort) -> Table {
 /// A namespace wired with `ip`, and an iperf3 server in it; ends with this value.
 struct Hand {
     server: Child,
-    netns: String,
 }
 
 impl Hand {
-    fn wire(round: usize) -> Result<Self, String> {
-        let netns = format!("hand{round}");
+    fn wire() -> Result<Self, String> {
         for line in [
-            format!("netns add {netns}"),
-            format!("link add {netns} type veth peer name eth0 netns {netns}"),
-            format!("address add 10.201.{round}.2/30 dev {netns}"),
-            format!("link set {netns} up"),
-            format!("-n {netns} address add 10.201.{round}.1/30 dev eth0"),
-            format!("-n {netns} link set eth0 up"),
-            format!("-n {netns} link set lo up"),
+            "netns add hand",
+            "link add hand0 type veth peer name eth0 netns hand",
+            "address add 10.201.0.2/30 dev hand0",
+            "link set hand0 up",
+            "-n hand address add 10.201.0.1/30 dev eth0",
+            "-n hand link set eth0 up",
+            "-n hand link set lo up",
         ] {
             time(Command::new("ip").args(line.split(' ')))?;
         }
         let mut server = Command::new("nsenter");
-        server.arg(format!("--net=/run/netns/{netns}"));
-        server.args(["iperf3", "-s"]);
+        server.args(["--net=/run/netns/hand", "iperf3", "-s"]);
         let server = server.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         server
-            .map(|server| Hand { server, netns })
+            .map(|server| Hand { server })
             .map_err(|error| format!("nsenter: {error}"))
     }
 }
@@ -687,7 +694,7 @@ impl Drop for Hand {
         // The machine and all its processes end after this anyway.
         let _ = self.server.kill();
         let _ = self.server.wait();
-        let _ = time(Command::new("ip").args(["netns", "delete", &self.netns]));
+        let _ = time(Command::new("ip").args(["netns", "delete", "hand"]));
     }
 }
 
