@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::Access;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -142,11 +143,48 @@ pub fn layout() -> io::Result<CgroupLayout> {
     Ok(layout)
 }
 
+/// The part of a layout that is delegated to a user who is not root (cgroup-v2.rst, Delegation): of v2 alone, since giving a
+/// part of v1 away is not safe; from the highest cgroup above our own that the user may move processes in.
+pub fn delegated(whole: CgroupLayout) -> CgroupLayout {
+    let v2 = whole.v2.as_ref().filter(|_| whole.v1.is_empty());
+    CgroupLayout {
+        v1: Vec::new(),
+        v2: v2.and_then(delegated_part),
+        whole: Some(Box::new(whole)),
+    }
+}
+
+fn delegated_part(v2: &Hierarchy) -> Option<Hierarchy> {
+    let own = v2
+        .mount_point
+        .join(v2.own.strip_prefix("/").unwrap_or(&v2.own));
+    let may_write = |path: &Path| rustix::fs::access(path, Access::WRITE_OK).is_ok();
+    let is_ours = |dir: &&Path| {
+        dir.starts_with(&v2.mount_point) && may_write(dir) && may_write(&dir.join("cgroup.procs"))
+    };
+    let top = own.ancestors().take_while(is_ours).last()?;
+    // A cgroup with processes in it can give no more controllers on than it does already (cgroups(7), "no internal
+    // processes" rule).
+    let is_empty = read(&top.join("cgroup.procs")).ok()?.is_empty();
+    let file = if is_empty {
+        "cgroup.controllers"
+    } else {
+        "cgroup.subtree_control"
+    };
+    let controllers = read(&top.join(file)).ok()?;
+    Some(Hierarchy {
+        controllers: controllers.split_whitespace().map(str::to_owned).collect(),
+        mount_point: top.to_owned(),
+        own: PathBuf::from("/"),
+    })
+}
+
 /// The layout by `/proc/self/mountinfo` (proc_pid_mountinfo(5)) and `/proc/self/cgroup`, without the controllers of v2.
 fn parse_layout(mountinfo: &[u8], own: &[u8]) -> CgroupLayout {
     let mut layout = CgroupLayout {
         v1: Vec::new(),
         v2: None,
+        whole: None,
     };
     // Mount point, and the super block's options for v1, of each mount of a hierarchy.
     let mut mounts: Vec<(&[u8], Option<&[u8]>)> = Vec::new();

@@ -150,6 +150,7 @@ pub fn plan(
             bundle_dir: &dir,
             origin: Origin::Bundle,
             layout: engine.layout()?,
+            confinement: engine.confinement(),
             hierarchies: Hierarchies::Every,
             gate_start,
             // Also without a wire: `lo` is up before the workload is there.
@@ -164,11 +165,18 @@ pub fn plan(
             hold: false,
         },
     )?;
-    if node.is_watched() && !only_planned {
-        seal_own(id)?;
+    // A user's tincan that waits for `start` hides, and would hide from the user's other tincans: unless it was executed in
+    // the user namespace, as a sealed one is (ptrace(2), "Ptrace access mode checking", 4).
+    let waits = gate_start && engine.user().is_some();
+    if (node.is_watched() || waits) && !only_planned {
+        seal_own(engine, id)?;
     }
     for warning in &bundle.warnings {
         complain!("tincan: {id}: {warning}");
+    }
+    if let Some(cgroup) = node.cgroup.as_ref().filter(|it| !it.undelegated.is_empty()) {
+        let limits = cgroup.undelegated.join(", ");
+        complain!("tincan: {id}: goes without {limits}: you have no cgroup of your own for it");
     }
     Ok(node)
 }

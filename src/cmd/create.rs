@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use super::bundle::{self, BundleArgs};
 use super::network::Remains;
 use super::run::has_terminal;
-use super::{need_root, network};
+use super::network;
 use crate::engine::hold::Engine;
 use crate::engine::undo;
+use crate::engine::user::Need;
 use crate::plan::name::ContainerName;
 use crate::plan::net::NetSpec;
 use crate::plan::topology::Topology;
@@ -26,7 +27,7 @@ pub struct Args {
 
 /// Creates the container.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    need_root()?;
+    engine.become_root(Need::Make)?;
     let node = bundle::plan(engine, &args.id, &args.bundle, true, false)?;
     args.bundle.sockets.check(has_terminal(&node), true)?;
     // Before the network is looked at: what a killed run of this name left may have the addresses.

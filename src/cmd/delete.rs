@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::need_root;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::state::StateError;
 use crate::engine::undo;
+use crate::engine::user::Need;
 use crate::plan::name::ContainerName;
 
 /// The arguments of `tincan delete`.
@@ -21,7 +21,7 @@ pub struct Args {
 
 /// Deletes the container.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    need_root()?;
+    engine.become_root(Need::Join)?;
     let state = match engine.root.load(&args.id) {
         Err(StateError::Unknown(_)) if args.force => return Ok(ExitCode::SUCCESS),
         other => other.map_err(EngineError::from)?,

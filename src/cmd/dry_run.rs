@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::network::Remains;
-use super::{Format, Usage, need_root, print_json};
+use super::{Format, print_json};
+use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::state::Undo;
+use crate::engine::user::Need;
 use crate::plan::iproute2::{self, Known};
 use crate::plan::name::ContainerName;
 use crate::plan::topology::{HostStep, Topology};
@@ -67,9 +69,9 @@ impl DryRun {
     /// Refuses to go on without root, but for a dry run: whoever may look at what it asks about may plan.
     ///
     /// # Errors
-    /// As [`need_root`].
-    pub fn need_root(&self) -> Result<(), Usage> {
-        if self.dry_run { Ok(()) } else { need_root() }
+    /// As [`Engine::become_root`].
+    pub fn become_root(&self, engine: &Engine, need: Need) -> Result<(), EngineError> {
+        engine.become_root(if self.dry_run { Need::Join } else { need })
     }
 
     /// What to do with the ends of dead containers.

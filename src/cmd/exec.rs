@@ -8,12 +8,13 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
 use super::bundle::{Sockets, check_preserved, write_pid_file};
 use super::run::session_of;
-use super::{Usage, need_root, seal_own};
+use super::{Usage, seal_own};
 use crate::cgroup::Entrances;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::state::{State, Status};
 use crate::engine::supervise::{callers_size, supervise};
+use crate::engine::user::Need;
 use crate::plan::name::{BadWord, ContainerName};
 use crate::plan::oci::{self, ExecRequest, exec_steps};
 use crate::plan::topology::{Node, Origin};
@@ -80,7 +81,7 @@ pub struct Args {
 
 /// Runs the process, and in the foreground waits for it.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    need_root()?;
+    engine.become_root(Need::Join)?;
     refuse_labels(&args)?;
     let state = engine.root.load(&args.id).map_err(EngineError::from)?;
     let status = engine.root.status(&state);
@@ -99,7 +100,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     let user_namespace = has_user_namespace(&state)?;
     // Over the host's files there is nobody to keep the binary from; in a user namespace nobody may write to it.
     if state.rootfs != Path::new("/") && !user_namespace {
-        seal_own(&args.id)?;
+        seal_own(engine, &args.id)?;
     }
     let process = process(&args, &state)?;
     args.sockets

@@ -3,9 +3,10 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use super::{Format, need_root, print_json};
+use super::{Format, print_json};
 use crate::engine::hold::Engine;
 use crate::engine::undo::{self, Cleared};
+use crate::engine::user::Need;
 
 /// The arguments of `tincan gc`.
 #[derive(Debug, clap::Args)]
@@ -17,7 +18,7 @@ pub struct Args {
 
 /// Clears away, and says what.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    need_root()?;
+    engine.become_root(Need::Join)?;
     let cleared = undo::gc(engine)?;
     match args.format {
         Format::Json => print_json(&cleared)?,

@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use nix::sys::signal::Signal;
 
-use super::need_root;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
+use crate::engine::user::Need;
 use crate::plan::name::{BadWord, ContainerName};
 use crate::sys::process;
 
@@ -65,7 +65,7 @@ fn real_time(name: &str) -> Option<i32> {
 
 /// Sends the signal.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    need_root()?;
+    engine.become_root(Need::Join)?;
     let (state, pidfd) = engine.root.open(&args.id).map_err(EngineError::from)?;
     let failed = |cause| EngineError::Cgroup {
         container: args.id.clone(),

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use super::dry_run::DryRun;
 use super::network::HOST;
-use super::{Format, Usage, aligned, need_root, network, print_json};
+use super::{Format, Usage, aligned, network, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::fault;
 use crate::engine::hold::{Engine, enter_running};
 use crate::engine::state::{EndRecord, Status, WireRecord};
-use crate::net::netlink::Netlink;
+use crate::engine::user::Need;
 use crate::net::wire;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::{PairEnd, pair_wire};
@@ -76,7 +76,7 @@ fn add(
     second: &PairEnd,
     dry_run: &DryRun,
 ) -> anyhow::Result<ExitCode> {
-    dry_run.need_root()?;
+    dry_run.become_root(engine, Need::Join)?;
     let right = "tincan link add ns1=10.0.0.1/24 ns2=10.0.0.2/24";
     if first.container == second.container {
         let both = format!("both ends are in {}", first.container);
@@ -141,9 +141,9 @@ fn place(
     dry_run: &DryRun,
 ) -> anyhow::Result<(Place, LinkName)> {
     let (place, netlink) = if end.container.as_str() == HOST {
-        (Place::Host, Netlink::open()?)
+        (Place::Host, engine.host_netlink()?)
     } else {
-        let (_netns, netlink) = enter_running(&engine.root, &end.container)?;
+        let (_netns, netlink) = enter_running(engine, &end.container)?;
         (Place::Running(end.container.clone()), netlink)
     };
     network::check_free(engine, &netlink, end, far, dry_run.remains())?;
@@ -162,7 +162,7 @@ fn del(
     interface: LinkName,
     dry_run: &DryRun,
 ) -> anyhow::Result<ExitCode> {
-    dry_run.need_root()?;
+    dry_run.become_root(engine, Need::Join)?;
     let removal = if container.as_str() == HOST {
         far_end(engine, interface)?
     } else {
@@ -265,14 +265,14 @@ fn records(engine: &Engine) -> anyhow::Result<Vec<(ContainerName, WireRecord)>> 
 /// Whether both ends of a wire are there still: its containers run, and have the interfaces.
 fn is_there(engine: &Engine, end: &EndRecord) -> bool {
     let netlink = match &end.container {
-        None => Netlink::open().ok(),
-        Some(name) => enter_running(&engine.root, name).ok().map(|(_, netlink)| netlink),
+        None => engine.host_netlink().ok(),
+        Some(name) => enter_running(engine, name).ok().map(|(_, netlink)| netlink),
     };
     netlink.is_some_and(|netlink| wire::link_by_name(&netlink, &end.interface).is_ok())
 }
 
 fn list(engine: &Engine, format: Format) -> anyhow::Result<()> {
-    need_root()?;
+    engine.become_root(Need::Join)?;
     let mut wires: Vec<WireRecord> = Vec::new();
     for (_, record) in records(engine)? {
         // A wire that two containers were born with is recorded with both.

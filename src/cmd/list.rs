@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::state::Shown;
-use super::{Format, aligned, need_root, print_json};
+use super::{Format, aligned, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
 use crate::engine::state::{StateError, Status, WireRecord};
+use crate::engine::user::Need;
 use crate::net::wire::{self, Link};
 use crate::plan::name::{ContainerName, LinkName};
 
@@ -39,7 +40,7 @@ struct Row {
 
 /// Prints the list.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    need_root()?;
+    engine.become_root(Need::Join)?;
     let names = engine.root.names().map_err(EngineError::from)?;
     let mut out = std::io::stdout().lock();
     if args.quiet {
@@ -141,7 +142,7 @@ fn note_peers(
 
 /// The interfaces of a container with a network namespace of its own.
 fn links(engine: &Engine, name: &ContainerName) -> anyhow::Result<Vec<Link>> {
-    match enter_running(&engine.root, name) {
+    match enter_running(engine, name) {
         Ok((netns, netlink)) if !is_ours(&netns)? => Ok(wire::links(&netlink)?),
         // On the host's own network; or ended while we were looking.
         Ok(_) | Err(EngineError::NotRunning(_)) => Ok(Vec::new()),

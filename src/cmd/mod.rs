@@ -14,6 +14,7 @@ use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::seal;
 use crate::engine::state::StateRoot;
+use crate::engine::user;
 use crate::plan::name::ContainerName;
 use crate::sys;
 
@@ -56,6 +57,7 @@ commands! {
     "kill" kill: "Send a signal to a container",
     "delete" delete: "Delete a container",
     "exec" exec: "Run one more process in a running container",
+    "unshare" unshare: "Run a command on the host of your containers, where the far ends of their wires are",
     "spec" spec: "Write a template of a bundle's config.json",
 }
 
@@ -94,8 +96,9 @@ enum Rootless {
 #[derive(Debug, clap::Args)]
 struct Globals {
     /// Where the containers' state is kept
-    #[arg(long, value_name = "DIR", default_value = "/run/tincan")]
-    root: PathBuf,
+    /// [default: /run/tincan, or $XDG_RUNTIME_DIR/tincan for whoever is not root]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
     /// Append errors to this file as well
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -226,10 +229,14 @@ pub fn main() -> ExitCode {
             .collect();
         globals.log("debug", &words.join(" "));
     }
-    let root = StateRoot::new(std::path::absolute(&globals.root).unwrap_or(globals.root.clone()));
-    match dispatch(name, matches, &Engine::new(root)) {
-        Ok(code) => code,
-        Err(error) => fail(&error, &globals),
+    let root = globals.root.clone().unwrap_or_else(user::default_root);
+    let root = StateRoot::new(std::path::absolute(&root).unwrap_or(root));
+    let engine = Engine::new(root);
+    let done = dispatch(name, matches, &engine);
+    let code = done.unwrap_or_else(|error| fail(&error, &globals));
+    match engine.leave() {
+        Ok(()) => code,
+        Err(error) => fail(&error.into(), &globals),
     }
 }
 
@@ -335,28 +342,13 @@ fn without_errno(message: &str) -> String {
     plain
 }
 
-/// Refuses to go on without root, with what to do.
-///
-/// # Errors
-/// [`Usage`] for anybody else.
-pub fn need_root() -> Result<(), Usage> {
-    if rustix::process::geteuid().is_root() {
-        Ok(())
-    } else {
-        Err(Usage::new(
-            "making containers and links, and looking at them, needs root",
-            "run it with sudo; or, where user namespaces are allowed, as \
-             `unshare --user --map-root-user --net --mount --pid --fork --mount-proc tincan --root DIR …`",
-        ))
-    }
-}
-
 /// Keeps tincan's own binary from a container that it is about to join.
 ///
 /// # Errors
 /// When it cannot be kept.
-pub fn seal_own(container: &ContainerName) -> Result<(), EngineError> {
-    seal::seal().map_err(|errno| EngineError::of_deed(container, "seal tincan's own binary", errno))
+pub fn seal_own(engine: &Engine, container: &ContainerName) -> Result<(), EngineError> {
+    seal::seal(engine.user())
+        .map_err(|errno| EngineError::of_deed(container, "seal tincan's own binary", errno))
 }
 
 /// Prints a value as JSON on standard output, indented, with a line's end.

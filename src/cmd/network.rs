@@ -14,6 +14,7 @@ use crate::plan::net::{
     FarEnd, NetSpec, PairEnd, WireSpec, alias_container, check_together, default_name,
     host_link_alias, host_link_name,
 };
+use crate::plan::oci::borrow_sysfs;
 use crate::plan::topology::{
     EndAddr, Move, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
 };
@@ -98,7 +99,13 @@ pub fn attach(
     for (number, spec) in specs.iter().enumerate() {
         match spec {
             NetSpec::None => {}
-            NetSpec::Host => share(&mut topology.nodes[index], None),
+            NetSpec::Host => {
+                let node = &mut topology.nodes[index];
+                share(node, None);
+                if engine.confinement().is_some() {
+                    borrow_sysfs(&mut node.steps);
+                }
+            }
             NetSpec::Container(name) => {
                 let (state, pidfd) = engine.root.open(name).map_err(EngineError::from)?;
                 let (Some(process), Some(_)) = (state.process, pidfd) else {
@@ -116,8 +123,10 @@ pub fn attach(
             NetSpec::Wire(spec) => {
                 let name = spec.name.clone().unwrap_or_else(|| default_name(number));
                 let netlink = match &spec.to {
-                    None => Netlink::open().map_err(|e| asking("its links", Refused::from(e)))?,
-                    Some(to) => enter_running(&engine.root, to)?.1,
+                    None => engine
+                        .host_netlink()
+                        .map_err(|e| asking("its links", Refused::from(e)))?,
+                    Some(to) => enter_running(engine, to)?.1,
                 };
                 let mut here = Here {
                     engine,

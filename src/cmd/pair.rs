@@ -13,6 +13,7 @@ use crate::engine::hold::{Engine, enter_running};
 use crate::engine::state::{StateError, Status};
 use crate::engine::supervise::supervise;
 use crate::engine::undo;
+use crate::engine::user::Need;
 use crate::plan::name::LinkName;
 use crate::plan::net::{PairEnd, default_name, pair_wire};
 use crate::plan::topology::{Place, Topology};
@@ -36,7 +37,7 @@ pub struct Args {
 
 /// Starts those of the two that do not run, wires them, and runs the command.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    args.dry_run.need_root()?;
+    args.dry_run.become_root(engine, Need::Make)?;
     if args.first.container == args.second.container {
         return Err(Usage::new(
             format!("both ends are in {}", args.first.container),
@@ -109,7 +110,7 @@ fn place(
         .load(&end.container)
         .is_ok_and(|state| matches!(engine.root.status(&state), Status::Running | Status::Paused));
     if runs {
-        let (_netns, netlink) = enter_running(&engine.root, &end.container)?;
+        let (_netns, netlink) = enter_running(engine, &end.container)?;
         network::check_free(engine, &netlink, end, far, args.dry_run.remains())?;
         let name = match &end.wire.name {
             Some(name) => name.clone(),

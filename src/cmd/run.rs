@@ -13,7 +13,10 @@ use super::dry_run::DryRun;
 use super::{Usage, network, seal_own};
 use crate::engine::hold::{Engine, Up};
 use crate::engine::supervise::{Session, callers_size, supervise};
+use crate::engine::seal;
 use crate::engine::undo;
+use crate::engine::user;
+use crate::engine::user::Need;
 use crate::plan::name::{ContainerName, check_netns_name};
 use crate::plan::net::NetSpec;
 use crate::plan::oci::template::{Wanted, default_bundle};
@@ -67,14 +70,14 @@ pub struct Args {
 
 /// Runs the container, and in the foreground waits for it.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    args.dry_run.need_root()?;
+    args.dry_run.become_root(engine, Need::Make)?;
     let from_bundle = args.command.is_empty();
     let mut node = match (&args.id, from_bundle) {
         (Some(id), true) => bundle::plan(engine, id, &args.bundle, false, args.dry_run.is_asked())?,
         (None, false) => {
             let node = plan_command(&args, engine)?;
             if node.is_watched() && !args.dry_run.is_asked() {
-                seal_own(&node.name)?;
+                seal_own(engine, &node.name)?;
             }
             node
         }
@@ -313,6 +316,7 @@ pub fn over_rootfs(
             bundle_dir: &path,
             origin: Origin::Command,
             layout: engine.layout()?,
+            confinement: engine.confinement(),
             hierarchies: Hierarchies::Needed,
             gate_start: false,
             // Also without a wire: `lo` is up before the workload is there.
@@ -339,9 +343,10 @@ fn detach_streams(node: &mut Node) {
     node.steps.insert(end, Step::DetachStreams);
 }
 
-/// The caller's environment. What is no UTF-8 stays out, since a plan is text.
+/// The caller's environment, without what tincan tells itself. What is no UTF-8 stays out, since a plan is text.
 fn environment() -> Vec<String> {
     std::env::vars_os()
+        .filter(|(key, _)| key != seal::SEALED && key != user::INHERITED)
         .filter_map(|(key, value)| Some(format!("{}={}", key.to_str()?, value.to_str()?)))
         .collect()
 }

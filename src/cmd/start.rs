@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::need_root;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
+use crate::engine::user::Need;
 use crate::plan::name::ContainerName;
 
 /// The arguments of `tincan start`.
@@ -16,7 +16,7 @@ pub struct Args {
 
 /// Starts the workload and returns when it runs.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    need_root()?;
+    engine.become_root(Need::Join)?;
     let state = engine.root.load(&args.id).map_err(EngineError::from)?;
     engine.start(&state)?;
     Ok(ExitCode::SUCCESS)

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{need_root, print_json};
+use super::print_json;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::hook::OCI_VERSION;
 use crate::engine::state::{State, Status};
+use crate::engine::user::Need;
 use crate::plan::name::ContainerName;
 
 /// The arguments of `tincan state`.
@@ -62,7 +63,7 @@ impl Shown {
 
 /// Prints the container's state.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
-    need_root()?;
+    engine.become_root(Need::Join)?;
     let state = engine.root.load(&args.id).map_err(EngineError::from)?;
     print_json(&Shown::of(engine, state))?;
     Ok(ExitCode::SUCCESS)

@@ -118,6 +118,7 @@ impl Engine {
                 Birth::Parent { pid, pidfd } => Ok(HeldProcess::new(pid, pidfd, ours, interrupts)),
                 Birth::Child => {
                     drop(ours);
+                    self.forget_lock();
                     // The container's processes see it from here on; nobody outside looks into it.
                     if process::hide().is_err() {
                         process::exit_now(1);

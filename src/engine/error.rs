@@ -5,6 +5,7 @@ use rustix::io::Errno;
 
 use super::hook::{HookFailed, Why};
 use super::state::StateError;
+use super::user::UserError;
 use crate::cgroup;
 use crate::net::netlink::Refused;
 use crate::plan::name::ContainerName;
@@ -17,6 +18,9 @@ pub enum EngineError {
     /// Its state on disk.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The namespaces of a user who is not root.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// A step of its first process, or of the engine for it.
     #[error("{container}: {step}: {}", describe(*.errno))]
     Step {
@@ -32,6 +36,14 @@ pub enum EngineError {
     Exec {
         /// Which container.
         container: ContainerName,
+        /// The program as it was named.
+        program: String,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// A program beside the containers could not be executed.
+    #[error("{}", exec_text(program, *.errno))]
+    Program {
         /// The program as it was named.
         program: String,
         /// Why it failed.
@@ -173,8 +185,12 @@ impl EngineError {
             EngineError::Exec {
                 errno: Errno::NOENT | Errno::NOTDIR,
                 ..
+            }
+            | EngineError::Program {
+                errno: Errno::NOENT | Errno::NOTDIR,
+                ..
             } => 127,
-            EngineError::Exec { .. } => 126,
+            EngineError::Exec { .. } | EngineError::Program { .. } => 126,
             EngineError::Interrupted { signal, .. }
             | EngineError::Hook {
                 hook:
@@ -191,6 +207,7 @@ impl EngineError {
     /// What the user could do about it, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {
+            EngineError::User(error) => error.hint().map(str::to_owned),
             EngineError::State(StateError::Taken { name, status }) => Some(match status {
                 super::state::Status::Stopped => format!("`tincan delete {name}` frees the name"),
                 _ => format!("`tincan list` shows it; `tincan delete --force {name}` ends it"),

@@ -38,7 +38,9 @@ pub(super) fn make(engine: &Engine, netlink: &Netlink, moved: &Move) -> Result<(
 /// # Errors
 /// When the kernel refuses.
 pub(super) fn undo(engine: &Engine, moved: &Move) -> Result<(), EngineError> {
-    let netlink = Netlink::open().map_err(|cause| failed(moved)(cause.into()))?;
+    let netlink = engine
+        .host_netlink()
+        .map_err(|cause| failed(moved)(cause.into()))?;
     match wire::has_address(&netlink, &moved.interface, &moved.to) {
         Err(refused) if refused.errno == nix::errno::Errno::ENODEV => return Ok(()),
         Err(refused) => return Err(failed(moved)(refused)),

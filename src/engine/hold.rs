@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -17,14 +18,16 @@ use super::hook::{self, OCI_VERSION, OciState};
 use super::seal::Own;
 use super::state::{ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
 use super::undo;
+use super::user::{self, Need, User};
 use crate::cgroup::{self, Group};
 use crate::net::netlink::{Netlink, Refused};
 use crate::net::wire::{self, Site};
-use crate::plan::facts::CgroupLayout;
+use crate::plan::facts::{CgroupLayout, Confinement};
 use crate::plan::name::ContainerName;
 use crate::plan::step::{Gate, Step};
+use crate::plan::subid::{self, IdKind};
 use crate::plan::topology::{
-    Cgroup, HostStep, IdMap, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
+    Cgroup, HostStep, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
 };
 use crate::sys::channel;
 use crate::sys::errno_of;
@@ -37,6 +40,10 @@ pub struct Engine {
     pub root: StateRoot,
     /// How this host's cgroups are laid out, once somebody has asked.
     layout: OnceCell<CgroupLayout>,
+    /// The namespaces of a user who is not root, once a command has asked for them.
+    user: OnceCell<User>,
+    /// What there is not for its root, once somebody has asked.
+    confinement: OnceCell<Option<Confinement>>,
 }
 
 /// A container that is up: running, or created and waiting for `start`.
@@ -132,7 +139,67 @@ impl Engine {
         Engine {
             root,
             layout: OnceCell::new(),
+            user: OnceCell::new(),
+            confinement: OnceCell::new(),
         }
+    }
+
+    /// Becomes root, for whoever is not: once, before anything else.
+    ///
+    /// # Errors
+    /// When the user's namespaces are not to be had.
+    pub fn become_root(&self, need: Need) -> Result<(), EngineError> {
+        if let Some(user) = User::become_root(&self.root, need)? {
+            // Nobody else fills it.
+            let _ = self.user.set(user);
+        }
+        Ok(())
+    }
+
+    /// What tincan lacks of the machine's root.
+    pub fn confinement(&self) -> Option<Confinement> {
+        *self.confinement.get_or_init(user::confinement)
+    }
+
+    /// Lets go of the user's namespaces, at the end of everything.
+    ///
+    /// # Errors
+    /// When they should go with the last container, and do not.
+    pub fn leave(mut self) -> Result<(), EngineError> {
+        match self.user.take() {
+            Some(user) => Ok(user.leave(&self.root)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The user's namespaces, if tincan became root by them.
+    pub fn user(&self) -> Option<&User> {
+        self.user.get()
+    }
+
+    /// For a process that was cloned from this one: it is not the one that uses the user's namespaces.
+    pub(super) fn forget_lock(&self) {
+        if let Some(user) = self.user() {
+            user.forget_lock();
+        }
+    }
+
+    /// Goes to the network namespace that is the containers' host. Before any other is looked at: from the machine's own,
+    /// a user's thread could not come back.
+    ///
+    /// # Errors
+    /// As setns(2).
+    pub fn join_network(&self) -> Result<(), Errno> {
+        self.user().map_or(Ok(()), User::join_network)
+    }
+
+    /// A socket on the host.
+    ///
+    /// # Errors
+    /// When the kernel has none.
+    pub fn host_netlink(&self) -> io::Result<Netlink> {
+        self.join_network()?;
+        Netlink::open()
     }
 
     /// How this host's cgroups are laid out.
@@ -141,10 +208,12 @@ impl Engine {
     /// When `/proc/self/mountinfo` or `/proc/self/cgroup` cannot be read.
     pub fn layout(&self) -> Result<&CgroupLayout, EngineError> {
         if self.layout.get().is_none() {
+            let mut layout = cgroup::layout().map_err(EngineError::Layout)?;
+            if self.confinement().is_some() {
+                layout = cgroup::delegated(layout);
+            }
             // A cell that is filled by nobody else: there is one thread.
-            let _ = self
-                .layout
-                .set(cgroup::layout().map_err(EngineError::Layout)?);
+            let _ = self.layout.set(layout);
         }
         Ok(self.layout.get().expect("just filled"))
     }
@@ -367,6 +436,7 @@ impl<'a> Raising<'a> {
         let cgroup = group.and_then(Group::v2_dir);
         let cloned = match clone_into_namespaces(node, cgroup).map_err(failed("clone"))? {
             Birth::Child => {
+                self.engine.forget_lock();
                 // The copies of other containers' descriptors would keep their channels from ending.
                 let held = self.held.swap_remove(index);
                 self.held.clear();
@@ -396,8 +466,13 @@ impl<'a> Raising<'a> {
             })
         };
         if let Some(maps) = &held.node.id_maps {
-            write("uid_map", &map_lines(&maps.uids))?;
-            write("gid_map", &map_lines(&maps.gids))?;
+            for (kind, maps) in [(IdKind::Uid, &maps.uids), (IdKind::Gid, &maps.gids)] {
+                let maps = match self.engine.user() {
+                    Some(user) => user.translate(&held.node.name, kind, maps)?,
+                    None => maps.clone(),
+                };
+                write(kind.map_file(), &subid::lines(&maps))?;
+            }
         }
         if !held.node.time_offsets.is_empty() {
             write("timens_offsets", &held.node.time_offsets.join("\n"))?;
@@ -410,7 +485,8 @@ impl<'a> Raising<'a> {
         let held = &mut self.held[index];
         let process = held.process.as_mut().expect("wired after the clone");
         if process.network.is_none() {
-            let netns = open_netns(process.pid).map_err(|e| {
+            let joined = self.engine.join_network();
+            let netns = joined.and_then(|()| open_netns(process.pid)).map_err(|e| {
                 EngineError::of_deed(&held.node.name, "open its network namespace", e)
             })?;
             let netlink = Netlink::open_in(netns.as_fd()).map_err(|e| {
@@ -424,7 +500,7 @@ impl<'a> Raising<'a> {
     /// A socket in a running container's network namespace.
     fn running(&mut self, name: &ContainerName) -> Result<&Netlink, EngineError> {
         if !self.running.contains_key(name) {
-            let network = enter_running(&self.engine.root, name)?;
+            let network = enter_running(self.engine, name)?;
             self.running.insert(name.clone(), network);
         }
         Ok(&self.running[name].1)
@@ -433,7 +509,7 @@ impl<'a> Raising<'a> {
     /// Opens a socket on the host, once.
     fn open_host(&mut self) -> Result<(), EngineError> {
         if self.host.is_none() {
-            let host = Netlink::open().map_err(|e| EngineError::Wire {
+            let host = self.engine.host_netlink().map_err(|e| EngineError::Wire {
                 container: "host".to_owned(),
                 action: "open netlink".to_owned(),
                 cause: Refused::from(e),
@@ -785,14 +861,16 @@ pub fn oci_state(state: &State, status: Status, pid: i32) -> OciState {
 /// # Errors
 /// [`EngineError::NotRunning`] when it does not.
 pub fn enter_running(
-    root: &StateRoot,
+    engine: &Engine,
     name: &ContainerName,
 ) -> Result<(OwnedFd, Netlink), EngineError> {
-    let (state, pidfd) = root.open(name)?;
+    let (state, pidfd) = engine.root.open(name)?;
     let (Some(process), Some(_pidfd)) = (state.process, pidfd) else {
         return Err(EngineError::NotRunning(name.clone()));
     };
-    let netns = open_netns(process.pid)
+    let netns = engine
+        .join_network()
+        .and_then(|()| open_netns(process.pid))
         .map_err(|errno| EngineError::of_deed(name, "open its network namespace", errno))?;
     // Opened by number: only if the process is still the same, so is the namespace.
     if !process.is_alive() {
@@ -818,9 +896,4 @@ fn link_failed<'n>(
         action: action.to_owned(),
         cause,
     }
-}
-
-fn map_lines(maps: &[IdMap]) -> String {
-    let line = |map: &IdMap| format!("{} {} {}\n", map.inside, map.outside, map.size);
-    maps.iter().map(line).collect()
 }

@@ -16,3 +16,4 @@ pub mod seal;
 pub mod state;
 pub mod supervise;
 pub mod undo;
+pub mod user;

@@ -8,15 +8,17 @@
 //! * The first process of a container that has its process ids for itself has nobody to look at it; it only does not execute
 //!   tincan instead of its program ([`Own`]).
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
 
+use super::user::User;
 use crate::sys::mount::{self, Change};
 use crate::sys::process;
 
@@ -24,7 +26,7 @@ use crate::sys::process;
 const OWN: &str = "/proc/self/exe";
 
 /// Tells a tincan that was executed by [`seal`] that it is meant to be sealed.
-const SEALED: &str = "TINCAN_SEALED";
+pub const SEALED: &str = "TINCAN_SEALED";
 
 /// How many interpreters of interpreters the kernel goes through (fs/exec.c, `exec_binprm`).
 const INTERPRETERS: usize = 5;
@@ -36,7 +38,7 @@ const FIRST_LINE: u64 = 256;
 ///
 /// # Errors
 /// When the mount cannot be made, or the binary cannot be executed from it.
-pub fn seal() -> Result<(), Errno> {
+pub fn seal(user: Option<&User>) -> Result<(), Errno> {
     if rustix::fs::statvfs(OWN)?
         .f_flag
         .contains(StatVfsMountFlags::RDONLY)
@@ -47,7 +49,7 @@ pub fn seal() -> Result<(), Errno> {
         // Never again and again.
         return Err(Errno::ROFS);
     }
-    let sealed = mount::clone_path(Path::new(OWN), false)?;
+    let sealed = clone_own()?;
     mount::set_attributes(
         sealed.as_fd(),
         Change {
@@ -60,8 +62,28 @@ pub fn seal() -> Result<(), Errno> {
         .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
         .collect();
     env.push(format!("{SEALED}=1").into_bytes());
+    let bequest = user.map(User::bequeath).transpose()?;
+    if let Some((_, told)) = &bequest {
+        env.push(told.clone());
+    }
     let args = args.map(|word| word.as_bytes().to_vec()).collect();
     Err(process::exec_descriptor(sealed.as_fd(), args, env))
+}
+
+/// A mount of the own binary alone.
+fn clone_own() -> Result<OwnedFd, Errno> {
+    match mount::clone_path(Path::new(OWN), false) {
+        // The link leads to the mount namespace that the program was executed in, and only one's own can be cloned from: in
+        // a user's it is looked for by name.
+        Err(Errno::INVAL) => {
+            let path = rustix::fs::readlink(OWN, Vec::new())?;
+            let path = Path::new(OsStr::from_bytes(path.as_bytes()));
+            let cloned = mount::clone_path(path, false)?;
+            let same = Own::look()?.is(&rustix::fs::fstat(&cloned)?);
+            if same { Ok(cloned) } else { Err(Errno::NOENT) }
+        }
+        other => other,
+    }
 }
 
 /// Which file tincan's own binary is.

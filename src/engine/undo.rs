@@ -281,7 +281,7 @@ fn clear_half_links(
             continue;
         }
         if engine.root.status(state) != Status::Stopped {
-            let (_netns, netlink) = enter_running(&engine.root, &state.id)?;
+            let (_netns, netlink) = enter_running(engine, &state.id)?;
             match wire::delete(&netlink, &own.interface) {
                 // Killed before it was made.
                 Err(refused) if refused.errno == nix::errno::Errno::ENODEV => {}

@@ -57,23 +57,38 @@ pub fn cgroup(
     layout: &CgroupLayout,
     hierarchies: Hierarchies,
 ) -> Result<Cgroup, BadResource> {
+    let whole = layout.whole();
     let mut settings = Settings {
-        layout,
+        layout: whole,
         list: Vec::new(),
     };
     let mut devices = device_rules(resources, devices_of_container)?;
-    if has(&layout.v1, "devices") {
+    if layout.whole.is_some() {
+        // Such a user can make no device nodes, and sees those alone that are bound for him: there is nothing to keep him from.
+        devices.clear();
+    } else if has(&layout.v1, "devices") {
         check_v1_rules(&devices)?;
         settings.devices(std::mem::take(&mut devices));
     } else if layout.v2.is_none() {
         return bad("devices", lacks("devices"));
     }
     settings.all_but_devices(resources)?;
+    let is_had = |setting: &CgroupSetting| {
+        layout.whole.is_none()
+            || layout
+                .v2
+                .as_ref()
+                .is_some_and(|v2| v2.has(&setting.controller))
+    };
+    let (settings, undelegated): (Vec<_>, Vec<_>) = settings.list.into_iter().partition(is_had);
+    let mut undelegated: Vec<String> = undelegated.into_iter().map(|it| it.property).collect();
+    undelegated.dedup();
     Ok(Cgroup {
         path,
-        settings: settings.list,
+        settings,
         devices,
         hierarchies,
+        undelegated,
     })
 }
 
@@ -93,9 +108,7 @@ impl Cgroup {
 }
 
 fn has(hierarchies: &[Hierarchy], controller: &str) -> bool {
-    hierarchies
-        .iter()
-        .any(|h| h.controllers.iter().any(|c| c == controller))
+    hierarchies.iter().any(|h| h.has(controller))
 }
 
 fn lacks(controller: &str) -> String {
@@ -883,6 +896,7 @@ mod tests {
                 .chain(all.iter().map(|c| hierarchy(&[c])))
                 .collect(),
             v2: None,
+            whole: None,
         }
     }
 
@@ -892,6 +906,7 @@ mod tests {
             v2: Some(hierarchy(&[
                 "cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma",
             ])),
+            whole: None,
         }
     }
 
@@ -899,6 +914,16 @@ mod tests {
         CgroupLayout {
             v1: vec![hierarchy(&["memory"]), hierarchy(&["devices"])],
             v2: Some(hierarchy(&["hugetlb"])),
+            whole: None,
+        }
+    }
+
+    /// What a user has of a v2 host who may have limits of memory alone.
+    fn part() -> CgroupLayout {
+        CgroupLayout {
+            v1: Vec::new(),
+            v2: Some(hierarchy(&["memory"])),
+            whole: Some(Box::new(v2())),
         }
     }
 
@@ -934,6 +959,26 @@ mod tests {
             .iter()
             .map(|rule| format!("{}{rule}", sign(rule)))
             .collect()
+    }
+
+    #[test]
+    fn a_user_goes_without_what_is_not_delegated() {
+        let asked = resources(
+            r#"{"memory": {"limit": 1048576}, "pids": {"limit": 5},
+                "devices": [{"allow": false, "access": "rwm"}]}"#,
+        );
+        let path = default_path(&"ns1".parse().unwrap());
+        let plan = |layout: &CgroupLayout| {
+            cgroup(path.clone(), &asked, &[], layout, Hierarchies::Every).unwrap()
+        };
+        let had = plan(&part());
+        let files: Vec<&str> = had.settings.iter().map(|it| it.file.as_str()).collect();
+        assert_eq!(files, ["memory.max"]);
+        assert_eq!(had.undelegated, ["linux.resources.pids.limit"]);
+        assert_eq!(had.devices, []);
+        let nothing = CgroupLayout { v2: None, ..part() };
+        assert_eq!(plan(&nothing).undelegated.len(), 2);
+        assert_eq!(plan(&v2()).undelegated, Vec::<String>::new());
     }
 
     #[test]

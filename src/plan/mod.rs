@@ -8,4 +8,5 @@ pub mod name;
 pub mod net;
 pub mod oci;
 pub mod step;
+pub mod subid;
 pub mod topology;

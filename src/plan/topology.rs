@@ -248,6 +248,8 @@ pub struct Cgroup {
     pub devices: Vec<DeviceRule>,
     /// In which of the host's hierarchies the cgroup is made.
     pub hierarchies: Hierarchies,
+    /// The properties that a user who is not root asks for, and has no cgroup for.
+    pub undelegated: Vec<String>,
 }
 
 /// In which of the host's hierarchies a cgroup is made. On v2 there is only one.

@@ -165,6 +165,15 @@ pub fn hide() -> Result<(), Errno> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }
 
+/// Lets processes of the same user look into the calling one again, as after its start.
+///
+/// # Errors
+/// None for this value.
+pub fn show() -> Result<(), Errno> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    set_dumpable_behavior(DumpableBehavior::Dumpable)
+}
+
 /// A process that cannot be confused with a later one of the same number: its id and when it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {

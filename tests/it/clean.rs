@@ -38,7 +38,7 @@ fn a_new_host_has_lo_and_nothing_else(host: &Host) {
             .all(|link| link == "lo" || host.sh("cat /proc/1/net/dev").contains(link))
     );
     host.sh("ping -c1 -W1 127.0.0.1");
-    assert_eq!(host.sh("ls /run"), "work\n");
+    assert_eq!(host.sh("ls /run"), "user\nwork\n");
     assert_eq!(host.differences(), Vec::<String>::new());
 }
 

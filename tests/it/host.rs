@@ -4,13 +4,16 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use nix::unistd::Uid;
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use serde_json::Value;
 
 use super::machine::{self, STAGE, WORK, directories_below, hierarchies, settles};
@@ -38,8 +41,8 @@ impl Case {
 
 /// Lists the tests of a file: `pub fn tests() -> Vec<Case> { tests![this_happens, that_fails] }`.
 macro_rules! tests {
-    ($($function:ident),* $(,)?) => {
-        vec![$($crate::host::Case::new(concat!(module_path!(), "::", stringify!($function)), $function)),*]
+    ($($(#[$if:meta])* $function:ident),* $(,)?) => {
+        vec![$($(#[$if])* $crate::host::Case::new(concat!(module_path!(), "::", stringify!($function)), $function)),*]
     };
 }
 pub(crate) use tests;
@@ -52,12 +55,14 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
     let case = cases.into_iter().find(|case| case.name == name);
     let case = case.expect("the runner names a test that exists");
     machine::go_on(&stage, case.name, || {
+        let beside = is_user().then(Beside::start);
         let host = Host {
             before: Facts::now(),
             rootfs: OnceCell::new(),
         };
         (case.run)(&host);
         host.assert_clean();
+        drop(beside);
     })
 }
 
@@ -81,6 +86,68 @@ fn run_all(cases: Vec<Case>) -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
+/// The environment variable by which all tests are those of a user who is not root: tincan is the user's, and all other
+/// commands run beside the user's containers (`tincan unshare`).
+const AS_USER: &str = "TINCAN_TEST_USER";
+
+fn is_user() -> bool {
+    std::env::var_os(AS_USER).is_some()
+}
+
+/// Where the user's tincan keeps its state.
+fn users_state() -> PathBuf {
+    Path::new(machine::RUNTIME).join("tincan")
+}
+
+/// A command of the machine's user.
+fn of_user(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .uid(machine::USER)
+        .gid(machine::USER)
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+        .env("HOME", machine::RUNTIME)
+        .env("XDG_RUNTIME_DIR", machine::RUNTIME);
+    command
+}
+
+/// A command where the far ends of wires are: root's on the machine, a user's beside the user's containers.
+fn on_host(program: impl AsRef<OsStr>) -> Command {
+    if !is_user() {
+        return Command::new(program);
+    }
+    let mut command = of_user(machine::TINCAN);
+    command.args(["unshare", "--"]).arg(program);
+    command
+}
+
+/// A process beside the user's containers, by which the namespaces that are their host last for a whole test.
+struct Beside(Child);
+
+impl Beside {
+    fn start() -> Self {
+        chown(WORK, Some(machine::USER), Some(machine::USER)).expect("the work directory");
+        // What the test itself writes is the user's.
+        setfsgid(Gid::from_raw(machine::USER));
+        setfsuid(Uid::from_raw(machine::USER));
+        let mut command = on_host("sh");
+        command.args(["-c", "echo up; exec cat"]);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut beside = pipes.spawn().expect("tincan starts");
+        let mut said = [0; 3];
+        let out = beside.stdout.as_mut().expect("a pipe");
+        out.read_exact(&mut said).expect("tincan unshare works");
+        Beside(beside)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().expect("a child of ours");
+    }
+}
+
 /// What a host has: one line for each thing that a test could leave behind or take away.
 #[derive(Debug, PartialEq, Eq)]
 struct Facts(BTreeSet<String>);
@@ -99,7 +166,7 @@ impl Facts {
             ("rule", "rule"),
             ("neighbour", "neighbour show nud permanent"),
         ] {
-            let output = Command::new("ip")
+            let output = on_host("ip")
                 .args(question.split(' '))
                 .output()
                 .expect("ip runs");
@@ -112,8 +179,10 @@ impl Facts {
                 &entry.file_name().to_string_lossy(),
             );
         }
-        for path in everything_below(Path::new("/run/tincan")) {
-            tell("state", &path.to_string_lossy());
+        for root in [PathBuf::from("/run/tincan"), users_state()] {
+            for path in everything_below(&root) {
+                tell("state", &path.to_string_lossy());
+            }
         }
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo is readable");
         for line in mountinfo.lines() {
@@ -207,7 +276,24 @@ impl Host {
 
     /// `tincan` with these arguments, not yet started.
     pub fn tincan<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
-        self.command(Self::TINCAN, args)
+        if is_user() {
+            return self.user_tincan(args);
+        }
+        self.run(Command::new(Self::TINCAN), args)
+    }
+
+    /// `tincan` of the machine's user who is not root.
+    pub fn user_tincan<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
+        self.user(machine::TINCAN, args)
+    }
+
+    /// Any program of the machine's user who is not root.
+    pub fn user<A: AsRef<OsStr>>(
+        &self,
+        program: impl AsRef<OsStr>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Run {
+        self.run(of_user(program), args)
     }
 
     /// Any program with these arguments, not yet started.
@@ -216,7 +302,10 @@ impl Host {
         program: impl AsRef<OsStr>,
         args: impl IntoIterator<Item = A>,
     ) -> Run {
-        let mut command = Command::new(program);
+        self.run(on_host(program), args)
+    }
+
+    fn run<A: AsRef<OsStr>>(&self, mut command: Command, args: impl IntoIterator<Item = A>) -> Run {
         command.args(args).env_remove(STAGE);
         Run {
             command,

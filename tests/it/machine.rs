@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Output, Stdio};
@@ -28,6 +29,19 @@ pub const STAGE: &str = "TINCAN_TEST_STAGE";
 
 /// The directory that the guest works in, empty at first.
 pub const WORK: &str = "/run/work";
+
+/// A user of the machine who is not root, by number and name.
+pub const USER: u32 = 47_110;
+const USER_NAME: &str = "tincan-tester";
+
+/// The user's ids beside the own one, first and how many.
+pub const SUBIDS: (u32, u32) = (2_000_000, 65_536);
+
+/// The user's XDG_RUNTIME_DIR.
+pub const RUNTIME: &str = "/run/user/47110";
+
+/// tincan, where the user may execute it too: the directory of the build may be closed to others.
+pub const TINCAN: &str = "/run/user/tincan";
 
 /// How long the kernel may take to clean up behind a container: it frees network namespaces in a work queue, many in
 /// one go, each after RCU grace periods.
@@ -375,7 +389,33 @@ fn mount_everything() -> io::Result<()> {
     for (name, target) in links {
         std::os::unix::fs::symlink(target, name)?;
     }
-    Ok(())
+    add_user()
+}
+
+/// Adds the user to the tables of users, of which the machine gets copies.
+fn add_user() -> io::Result<()> {
+    const NONE: Option<&str> = None;
+    let (first, count) = SUBIDS;
+    fs::create_dir_all(RUNTIME)?;
+    for (table, line) in [
+        (
+            "passwd",
+            format!("{USER_NAME}:x:{USER}:{USER}::{RUNTIME}:/bin/sh\n"),
+        ),
+        ("group", format!("{USER_NAME}:x:{USER}:\n")),
+        ("subuid", format!("{USER_NAME}:{first}:{count}\n")),
+        ("subgid", format!("{USER_NAME}:{first}:{count}\n")),
+    ] {
+        let place = Path::new("/etc").join(table);
+        let copy = Path::new("/run/user").join(table);
+        fs::write(&copy, fs::read_to_string(&place)? + &line)?;
+        mount(Some(&copy), &place, NONE, MsFlags::MS_BIND, NONE)?;
+    }
+    std::os::unix::fs::chown(RUNTIME, Some(USER), Some(USER))?;
+    fs::set_permissions(RUNTIME, fs::Permissions::from_mode(0o700))?;
+    fs::File::create(TINCAN)?;
+    let tincan = env!("CARGO_BIN_EXE_tincan");
+    mount(Some(tincan), TINCAN, NONE, MsFlags::MS_BIND, NONE).map_err(io::Error::from)
 }
 
 /// Whether a condition comes true in the time that things may take.

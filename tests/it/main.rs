@@ -13,6 +13,7 @@ mod namespaces;
 mod net;
 mod oci;
 mod pair;
+mod rootless;
 mod run;
 mod signals;
 mod terminal;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         signals::tests(),
         bad_input::tests(),
         many::tests(),
+        rootless::tests(),
     ];
     #[cfg(feature = "faults")]
     let cases = [cases.concat(), faults::tests()];

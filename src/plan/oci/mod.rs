@@ -18,7 +18,7 @@ use oci_spec::runtime::{
 use serde_json::Value;
 
 use super::cgroup;
-use super::facts::CgroupLayout;
+use super::facts::{CgroupLayout, Confinement};
 use super::name::ContainerName;
 use super::step::{
     Command, Device, DeviceKind, Gate, Hook, HookKind, Mount, MountAttrs, MountWhat, Propagation,
@@ -28,6 +28,7 @@ use super::topology::{
     Cgroup, Hierarchies, IdMap, IdMaps, Identity, NamespaceKind, NamespaceSource, Node, Origin,
     RuntimeHooks, Workload,
 };
+pub use mounts::borrow_sysfs;
 
 /// What is wrong with a bundle: which file, which property, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +110,8 @@ pub struct Request<'a> {
     pub origin: Origin,
     /// How the host's cgroups are laid out.
     pub layout: &'a CgroupLayout,
+    /// What the runtime lacks of the machine's root.
+    pub confinement: Option<Confinement>,
     /// In which of them the container's cgroup is made.
     pub hierarchies: Hierarchies,
     /// The process waits for `start` (`create`).
@@ -320,6 +323,13 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     steps.extend(hooks.start_container);
     let command = (!request.hold).then(|| process::listening(process, request.listen_fds));
     steps.extend(last(request.listen_fds + request.preserve_fds, command));
+    if let Some(confinement) = request.confinement.filter(|_| !has(NamespaceKind::User)) {
+        check_ids(process, confinement)?;
+        mounts::confine(&mut steps, confinement);
+        if !has(NamespaceKind::Network) {
+            mounts::borrow_sysfs(&mut steps);
+        }
+    }
 
     Ok(Node {
         name: name.clone(),
@@ -421,6 +431,28 @@ pub struct ExecRequest<'a> {
     pub preserve_fds: u32,
 }
 
+/// Refuses ids that the runtime's user namespace does not have.
+fn check_ids(process: &Process, confinement: Confinement) -> Result<(), BadBundle> {
+    let user = process.user();
+    let groups =
+        std::iter::once(user.gid()).chain(user.additional_gids().iter().flatten().copied());
+    for (property, table, id, count) in
+        std::iter::once(("uid", "/etc/subuid", user.uid(), confinement.users))
+            .chain(groups.map(|gid| ("gid", "/etc/subgid", gid, confinement.groups)))
+    {
+        if id >= count {
+            return Err(BadBundle::new(
+                &format!("process.user.{property}"),
+                format!(
+                    "is {id}, and you have ids up to {}; lines in {table} give you more",
+                    count.saturating_sub(1)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Plans a process that joins a running container: what is left to do when it is in the container's namespaces.
 pub fn exec_steps(process: &Process, request: &ExecRequest) -> Vec<Step> {
     let mut steps = vec![Step::EnterCgroup];
@@ -485,7 +517,8 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
         }
         if is_new(NamespaceKind::Network) {
             let cgroups = Path::new("/sys/fs/cgroup");
-            let mut hierarchies = request.layout.v1.iter().chain(&request.layout.v2);
+            let whole = request.layout.whole();
+            let mut hierarchies = whole.v1.iter().chain(&whole.v2);
             let hidden = hierarchies.any(|one| one.mount_point.starts_with(cgroups));
             if hidden {
                 steps.push(Step::Keep(cgroups.to_owned()));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use super::super::facts::{CgroupLayout, Hierarchy};
+use super::super::facts::{CgroupLayout, Confinement, Hierarchy};
 use super::super::step::{Mount, MountAttrs, MountWhat, Propagation, PropagationKind, Step};
 use super::super::topology::{Cgroup, NamespaceKind, NamespaceSource};
 use super::BadBundle;
@@ -407,8 +407,14 @@ fn cgroup(
         ));
     }
     let layout = around.layout;
+    let whole = layout.whole();
     let own = |hierarchy: &Hierarchy| {
-        let path = &around.cgroup.path;
+        // Without a cgroup of its own the container is in ours.
+        let path = if layout.whole.is_some() && layout.v2.is_none() {
+            &hierarchy.own
+        } else {
+            &around.cgroup.path
+        };
         let inside = path.strip_prefix("/").unwrap_or(path);
         hierarchy.mount_point.join(inside)
     };
@@ -424,8 +430,8 @@ fn cgroup(
         })
     };
 
-    if layout.v1.is_empty() {
-        let Some(v2) = &layout.v2 else {
+    if whole.v1.is_empty() {
+        let Some(v2) = layout.v2.as_ref().or(whole.v2.as_ref()) else {
             return Err(BadBundle::new(
                 at,
                 "is of type `cgroup`, but the host has none mounted",
@@ -494,6 +500,39 @@ fn cgroup(
     Ok(())
 }
 
+/// Leaves out what the root of a user namespace cannot do: give terminals to a group that it does not have.
+pub(super) fn confine(steps: &mut [Step], confinement: Confinement) {
+    let is_had = |(name, value): &(String, Option<String>)| {
+        let gid = value.as_deref().and_then(|value| value.parse().ok());
+        name != "gid" || gid.is_none_or(|gid: u32| gid < confinement.groups)
+    };
+    for step in steps {
+        if let Step::Mount(mount) = step
+            && let MountWhat::Filesystem {
+                fstype, options, ..
+            } = &mut mount.what
+            && fstype == "devpts"
+        {
+            options.retain(is_had);
+        }
+    }
+}
+
+/// Shows the machine's sysfs instead of one of the container's own, as the mounting takes a network namespace that belongs
+/// to the user namespace (fs/sysfs/mount.c, `sysfs_init_fs_context`).
+pub fn borrow_sysfs(steps: &mut [Step]) {
+    for step in steps {
+        if let Step::Mount(mount) = step
+            && matches!(&mount.what, MountWhat::Filesystem { fstype, .. } if fstype == "sysfs")
+        {
+            mount.what = MountWhat::Bind {
+                source: PathBuf::from("/sys"),
+                recursive: true,
+            };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -534,6 +573,7 @@ mod tests {
                 settings: Vec::new(),
                 devices: Vec::new(),
                 hierarchies,
+                undelegated: Vec::new(),
             },
             namespaces: &namespaces,
         };
@@ -788,6 +828,7 @@ mod tests {
         let none = CgroupLayout {
             v1: Vec::new(),
             v2: None,
+            whole: None,
         };
         assert_eq!(
             plan_of(mount(), &none, &OWN).unwrap_err(),

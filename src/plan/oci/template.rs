@@ -105,7 +105,7 @@ pub fn template(owner: Option<Owner>, layout: &CgroupLayout) -> Value {
         }
     });
     let mut namespaces = vec!["pid", "network", "ipc", "uts", "mount"];
-    if layout.v1.is_empty() && layout.v2.is_some() {
+    if layout.whole().v1.is_empty() && layout.whole().v2.is_some() {
         namespaces.push("cgroup");
     }
     if let Some(owner) = owner {
@@ -250,6 +250,7 @@ pub(super) mod tests {
                 hierarchy(&["name=systemd"], "/sys/fs/cgroup/systemd"),
             ],
             v2: None,
+            whole: None,
         }
     }
 
@@ -261,6 +262,7 @@ pub(super) mod tests {
                 hierarchy(&["name=systemd"], "/sys/fs/cgroup/systemd"),
             ],
             v2: Some(hierarchy(&[], "/sys/fs/cgroup/unified")),
+            whole: None,
         }
     }
 
@@ -269,6 +271,7 @@ pub(super) mod tests {
         CgroupLayout {
             v1: Vec::new(),
             v2: Some(hierarchy(&["cpu", "memory", "pids"], "/sys/fs/cgroup")),
+            whole: None,
         }
     }
 

@@ -13,6 +13,7 @@ fn request(layout: &CgroupLayout) -> Request<'_> {
     Request {
         bundle_dir: Path::new("/b"),
         layout,
+        confinement: None,
         origin: Origin::Bundle,
         hierarchies: Hierarchies::Every,
         gate_start: false,

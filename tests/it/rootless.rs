@@ -1,0 +1,431 @@
+//! A user who is not root: the same commands, in the user's own namespaces, and nothing left.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::host::{Case, Host, tests};
+use super::machine::{RUNTIME, SUBIDS, USER};
+
+pub fn tests() -> Vec<Case> {
+    tests![
+        a_users_container_is_wired_to_the_users_host,
+        a_users_containers_are_wired_to_each_other,
+        later_commands_join_what_the_first_one_made,
+        ids_are_those_of_subuid,
+        without_subids_root_is_the_only_one,
+        a_bundle_has_the_users_ids,
+        a_created_container_is_wired_and_entered,
+        limits_that_are_not_delegated_are_told_once,
+        the_machines_network_is_kept_with_host,
+        forbidden_user_namespaces_are_told,
+        a_missing_helper_is_told,
+        a_broken_helper_is_told,
+        a_full_or_closed_place_for_state_is_told,
+        a_holder_that_was_killed_is_told,
+        the_machine_has_nothing_of_it,
+        #[cfg(feature = "faults")]
+        a_fault_at_every_step_leaves_nothing,
+    ]
+}
+
+/// The file that names the process which holds the user's namespaces.
+fn holder() -> Option<i32> {
+    let text = fs::read_to_string(Path::new(RUNTIME).join("tincan/.user")).ok()?;
+    text.split(' ').next()?.parse().ok()
+}
+
+fn a_users_container_is_wired_to_the_users_host(host: &Host) {
+    let script = "ip -br addr show eth0; ping -c1 -W1 172.16.0.2 >/dev/null && id -u";
+    let said = host
+        .user_tincan(["run", "--net", "172.16.0.1/16", "--", "sh", "-c", script])
+        .ok();
+    assert!(said.contains("172.16.0.1/16"), "{said}");
+    assert!(said.ends_with("\n0\n"), "{said}");
+    assert_eq!(holder(), None);
+    host.user_tincan(["run", "--", "sh", "-c", "exit 7"])
+        .fails(7);
+    host.user_tincan(["run", "--", "no-such-program"])
+        .fails(127);
+}
+
+fn a_users_containers_are_wired_to_each_other(host: &Host) {
+    let pair = ["pair", "a=10.0.0.1/24", "b=10.0.0.2/24"];
+    let ping = ["--", "ping", "-c1", "-W1", "10.0.0.2"];
+    let said = host.user_tincan(pair.iter().chain(&ping)).ok();
+    assert!(said.contains(" 0% packet loss"), "{said}");
+    host.user_tincan(pair).ok();
+    let list = host.user_tincan(["link", "list"]).ok();
+    assert!(list.contains("a:eth0") && list.contains("b:eth0"), "{list}");
+    host.user_tincan(["exec", "b", "ping", "-c1", "-W1", "10.0.0.1"])
+        .ok();
+    host.user_tincan(["delete", "--force", "a"]).ok();
+    assert!(holder().is_some());
+    host.user_tincan(["delete", "--force", "b"]).ok();
+    assert_eq!(holder(), None);
+}
+
+fn later_commands_join_what_the_first_one_made(host: &Host) {
+    let run = ["run", "-d", "--name"];
+    let sleep = ["--", "sleep", "1000"];
+    let first = ["a", "--net", "172.16.0.1/16"];
+    host.user_tincan(run.iter().chain(&first).chain(&sleep))
+        .ok();
+    let made = holder();
+    assert!(made.is_some());
+    let second = ["b", "--net", "172.16.0.3/16"];
+    host.user_tincan(run.iter().chain(&second).chain(&sleep))
+        .ok();
+    assert_eq!(holder(), made);
+    let ping = "ping -c1 -W1 172.16.0.1 && ping -c1 -W1 172.16.0.3";
+    host.user_tincan(["unshare", "--", "sh", "-euc", ping]).ok();
+    let wired = ["run", "--net", "10.1.0.1/24,to=a,peer=10.1.0.2/24", "--"];
+    host.user_tincan(wired.iter().chain(&["ping", "-c1", "-W1", "10.1.0.2"]))
+        .ok();
+    host.user_tincan(["link", "add", "a=10.2.0.1/24,name=wire0", "b=10.2.0.2/24"])
+        .ok();
+    host.user_tincan(["exec", "a", "ping", "-c1", "-W1", "10.2.0.2"])
+        .ok();
+    host.user_tincan(["link", "del", "a", "wire0"]).ok();
+    // The command's end frees what was raised beside it, and not what others use.
+    assert_eq!(holder(), made);
+    for name in ["a", "b"] {
+        host.user_tincan(["delete", "--force", name]).ok();
+    }
+    assert_eq!(holder(), None);
+}
+
+fn ids_are_those_of_subuid(host: &Host) {
+    let (first, count) = SUBIDS;
+    let map = host
+        .user_tincan([
+            "run",
+            "--",
+            "cat",
+            "/proc/self/uid_map",
+            "/proc/self/gid_map",
+        ])
+        .ok();
+    let numbers: Vec<u32> = map.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    let one = [0, USER, 1, 1, first, count];
+    assert_eq!(numbers, [one, one].concat());
+}
+
+fn without_subids_root_is_the_only_one(host: &Host) {
+    host.sh("mount --bind /dev/null /etc/subuid; mount --bind /dev/null /etc/subgid");
+    let map = host
+        .user_tincan([
+            "run",
+            "--",
+            "cat",
+            "/proc/self/uid_map",
+            "/proc/self/gid_map",
+        ])
+        .ok();
+    let numbers: Vec<u32> = map.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    assert_eq!(numbers, [0, USER, 1, 0, USER, 1]);
+    let rootfs = host.busybox_rootfs();
+    let rootfs = rootfs.to_str().unwrap();
+    let own = format!("{RUNTIME}/rootfs");
+    host.sh(&format!(
+        "cp -a {rootfs} {own}; chown -R {USER}:{USER} {own}"
+    ));
+    // The terminals cannot be given to a group that is not there.
+    host.user_tincan([
+        "run",
+        "--rootfs",
+        &own,
+        "--net",
+        "10.0.0.1/24",
+        "--",
+        "true",
+    ])
+    .ok();
+    let bundle = user_bundle(host, "other", r#"s/"uid":0/"uid":33/"#);
+    let said = host.user_tincan(["run", "-b", &bundle, "c"]).fails(125);
+    assert!(
+        said.contains("33") && said.contains("/etc/subuid"),
+        "{said}"
+    );
+    host.sh(&format!(
+        "umount /etc/subuid /etc/subgid; rm -rf {RUNTIME}/*"
+    ));
+}
+
+/// A bundle of the user's, `config.json` changed by sed(1).
+fn user_bundle(host: &Host, name: &str, change: &str) -> String {
+    let bundle = host.bundle(name, |_| {});
+    let bundle = bundle.to_str().unwrap();
+    let own = format!("{RUNTIME}/{name}");
+    host.sh(&format!(
+        "sed -i '{change}' {bundle}/config.json; cp -a {bundle} {own}; chown -R {USER}:{USER} {own}"
+    ));
+    own
+}
+
+fn a_bundle_has_the_users_ids(host: &Host) {
+    let bundle = user_bundle(host, "ids", r#"s/"sh"/"id"/"#);
+    assert!(
+        host.user_tincan(["run", "-b", &bundle, "c"])
+            .ok()
+            .starts_with("uid=0(root) gid=0(root)")
+    );
+    // As `runc spec --rootless` has it: a user namespace of its own, with the machine's id of the user.
+    let rootless = format!("{RUNTIME}/rootless");
+    host.sh(&format!(
+        "cp -a {bundle} {rootless}; rm {rootless}/config.json"
+    ));
+    host.user_tincan(["spec", "--rootless", "-b", &rootless])
+        .ok();
+    host.sh(&format!(r#"sed -i 's/"terminal":true/"terminal":false/; s/"terminal": true/"terminal": false/; s/"sh"/"id"/' {rootless}/config.json"#));
+    assert!(
+        host.user_tincan(["run", "-b", &rootless, "c"])
+            .ok()
+            .starts_with("uid=0(root) gid=0(root)")
+    );
+    host.sh(&format!(
+        r#"sed -i 's/"hostID": *{USER}/"hostID":77/' {rootless}/config.json"#
+    ));
+    let said = host.user_tincan(["run", "-b", &rootless, "c"]).fails(125);
+    assert!(said.contains("77 is no id of yours"), "{said}");
+    host.sh(&format!("rm -rf {RUNTIME}/*"));
+}
+
+fn a_created_container_is_wired_and_entered(host: &Host) {
+    let bundle = user_bundle(host, "life", r#"s/"sh"/"sleep","1000"/"#);
+    let create = format!(
+        "exec {} create -b {bundle} c </dev/null >/dev/null 2>&1",
+        super::machine::TINCAN
+    );
+    host.user("sh", ["-c", &create]).ok();
+    host.user_tincan(["link", "add", "c=10.0.0.1/24", "host=10.0.0.2/24"])
+        .ok();
+    host.user_tincan(["start", "c"]).ok();
+    host.user_tincan(["exec", "c", "ip", "addr"]).ok();
+    assert!(host.user_tincan(["state", "c"]).ok().contains("running"));
+    host.user_tincan(["kill", "c", "KILL"]).ok();
+    host.wait_until("it is gone", || {
+        host.user_tincan(["state", "c"]).ok().contains("stopped")
+    });
+    host.user_tincan(["delete", "c"]).ok();
+    assert_eq!(holder(), None);
+    host.sh(&format!("rm -rf {RUNTIME}/*"));
+}
+
+fn limits_that_are_not_delegated_are_told_once(host: &Host) {
+    let bundle = user_bundle(
+        host,
+        "limits",
+        r#"s/"sh"/"true"/; s/"resources":{/"resources":{"pids":{"limit":10},"memory":{"limit":100000000},/"#,
+    );
+    let said = host
+        .user_tincan(["run", "-b", &bundle, "c"])
+        .any_stderr()
+        .assert();
+    let said = String::from_utf8_lossy(&said.success().get_output().stderr).into_owned();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("memory.limit") && said.contains("pids.limit"),
+        "{said}"
+    );
+    host.sh(&format!("rm -rf {RUNTIME}/*"));
+}
+
+fn the_machines_network_is_kept_with_host(host: &Host) {
+    let inside = host
+        .user_tincan([
+            "run",
+            "--net",
+            "host",
+            "--",
+            "readlink",
+            "/proc/self/ns/net",
+        ])
+        .ok();
+    assert_eq!(inside, host.sh("readlink /proc/self/ns/net"));
+}
+
+fn forbidden_user_namespaces_are_told(host: &Host) {
+    // The limit is each user namespace's own: so one is made that may have none below it, and a user in there.
+    let script = "unshare --user sleep 1000 & made=$!
+        until [ $(readlink /proc/$made/ns/user) != $(readlink /proc/self/ns/user) ]; do :; done
+        echo 0 0 100000 >/proc/$made/uid_map; echo 0 0 100000 >/proc/$made/gid_map
+        nsenter -U -t $made -S 0 -G 0 sh -c '
+            echo 0 >/proc/sys/user/max_user_namespaces
+            exec setpriv --reuid 1 --regid 1 --clear-groups $0 run -- true' $0
+        code=$?; kill $made; exit $code";
+    let said = host
+        .command("sh", ["-c", script, super::machine::TINCAN])
+        .env("XDG_RUNTIME_DIR", open_dir(host))
+        .fails(125);
+    assert!(
+        said.contains("user.max_user_namespaces is 0")
+            && said.contains("sysctl user.max_user_namespaces="),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert_eq!(host.sh("ls -A open/tincan"), "");
+}
+
+/// A directory for everybody.
+fn open_dir(host: &Host) -> String {
+    let open = host.dir().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    open.to_str().unwrap().to_owned()
+}
+
+fn a_missing_helper_is_told(host: &Host) {
+    host.sh("mkdir bin; for tool in true; do ln -s $(command -v $tool) bin/; done");
+    let said = host
+        .user_tincan(["run", "--", "true"])
+        .env("PATH", host.dir().join("bin"))
+        .fails(125);
+    assert!(
+        said.contains("newuidmap: it is not installed") && said.contains("apt-get install uidmap"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert_eq!(holder(), None);
+}
+
+fn a_broken_helper_is_told(host: &Host) {
+    // Without its rights it can map nothing; as where somebody copied it.
+    host.sh("mkdir bin; cp $(command -v newuidmap) bin/; chmod 755 bin/newuidmap");
+    let path = format!(
+        "{}:{}",
+        host.dir().join("bin").display(),
+        std::env::var("PATH").unwrap()
+    );
+    let said = host
+        .user_tincan(["run", "--", "true"])
+        .env("PATH", path)
+        .fails(125);
+    assert!(
+        said.contains("newuidmap: ") && said.contains("set-user-ID"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert_eq!(holder(), None);
+}
+
+fn a_full_or_closed_place_for_state_is_told(host: &Host) {
+    host.sh(&"mkdir small; mount -t tmpfs -o nr_inodes=1,mode=777 tmpfs small".to_string());
+    let small = host.dir().join("small");
+    let said = host
+        .user_tincan(["run", "--", "true"])
+        .env("XDG_RUNTIME_DIR", &small)
+        .fails(125);
+    assert!(
+        said.contains("No space left on device") && said.contains("--root"),
+        "{said}"
+    );
+    host.sh("umount small");
+    let closed = host.dir().join("closed");
+    fs::create_dir(&closed).unwrap();
+    let said = host
+        .user_tincan(["run", "--", "true"])
+        .env("XDG_RUNTIME_DIR", &closed)
+        .fails(125);
+    assert!(
+        said.contains("Permission denied") && said.contains("--root"),
+        "{said}"
+    );
+    // One file short of what the first command needs.
+    host.sh("mount -t tmpfs -o nr_inodes=4,mode=777 tmpfs small");
+    let said = host
+        .user_tincan(["run", "--", "true"])
+        .env("XDG_RUNTIME_DIR", &small)
+        .fails(125);
+    assert!(said.contains("No space left on device"), "{said}");
+    assert_eq!(host.sh("ls -A small/tincan"), "");
+    host.sh("umount small");
+}
+
+fn a_holder_that_was_killed_is_told(host: &Host) {
+    host.user_tincan(["run", "-d", "--name", "a", "--", "sleep", "1000"])
+        .ok();
+    host.sh(&format!("kill -9 {}", holder().unwrap()));
+    let said = host.user_tincan(["run", "--", "true"]).fails(125);
+    assert!(
+        said.contains("is gone")
+            && said.contains("a is still in them")
+            && said.contains("delete --force"),
+        "{said}"
+    );
+    host.user_tincan(["delete", "--force", "a"]).ok();
+    host.user_tincan(["run", "--", "true"]).ok();
+    assert_eq!(holder(), None);
+}
+
+fn the_machine_has_nothing_of_it(host: &Host) {
+    let before = host.differences();
+    host.user_tincan([
+        "run",
+        "-d",
+        "--name",
+        "a",
+        "--net",
+        "172.16.0.1/16",
+        "--",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    let more = host.differences();
+    let more: Vec<&String> = more.iter().filter(|fact| !before.contains(fact)).collect();
+    assert!(
+        more.iter()
+            .all(|fact| fact.contains(": process: ") || fact.contains(": state: ")),
+        "{more:?}"
+    );
+    host.user_tincan(["delete", "--force", "a"]).ok();
+}
+
+/// More steps than anything here has.
+#[cfg(feature = "faults")]
+const MANY: usize = 500;
+
+/// What the user's own namespaces take, and a container in them: after an error, and after a kill and `gc`, none of it is there.
+#[cfg(feature = "faults")]
+fn a_fault_at_every_step_leaves_nothing(host: &Host) {
+    let args = ["run", "--name", "a", "--net", "10.0.0.1/24", "--", "true"];
+    let state = Path::new(RUNTIME).join("tincan");
+    for (side, least) in [
+        ("user", 4),
+        ("user-end", 2),
+        ("host", 5),
+        ("a", 5),
+        ("undo", 1),
+    ] {
+        for kind in ["error", "kill"] {
+            for step in 0.. {
+                let fault = format!("{side}:{step}:{kind}");
+                assert!(step < MANY, "{side} has no end");
+                let run = host
+                    .user_tincan(args)
+                    .env("TINCAN_FAULT", &fault)
+                    .any_stderr();
+                let said = run.assert();
+                let said = String::from_utf8_lossy(&said.get_output().stderr).into_owned();
+                if !said.contains(&format!("fault {fault}")) {
+                    assert_eq!(said, "", "{fault}");
+                    assert!(step >= least, "{side} has only {step} steps");
+                    break;
+                }
+                // Half of them are met by the next run instead, which has the same name.
+                if step % 2 == 0 {
+                    host.user_tincan(["gc"]).any_stderr().ok();
+                } else {
+                    host.user_tincan(args).ok();
+                }
+                assert_eq!(host.user_tincan(["list", "-q"]).ok(), "", "{fault}");
+                assert_eq!(
+                    fs::read_dir(&state).map_or(0, Iterator::count),
+                    0,
+                    "{fault}: {said}"
+                );
+            }
+        }
+    }
+}
