@@ -310,7 +310,7 @@ fn a_broken_helper_is_told(host: &Host) {
 }
 
 fn a_full_or_closed_place_for_state_is_told(host: &Host) {
-    host.sh(&"mkdir small; mount -t tmpfs -o nr_inodes=1,mode=777 tmpfs small".to_string());
+    host.sh("mkdir small; mount -t tmpfs -o nr_inodes=1,mode=777 tmpfs small");
     let small = host.dir().join("small");
     let said = host
         .user_tincan(["run", "--", "true"])
