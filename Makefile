@@ -10,7 +10,7 @@
 # All Debian packages this project asks for, by what needs them.
 BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := busybox-static
-TEST_PACKAGES := busybox-static iproute2 iputils-ping runc uidmap
+TEST_PACKAGES := busybox-static iproute2 iputils-ping runc uidmap passt
 BENCH_PACKAGES := busybox-static iproute2 iputils-ping iperf3 crun runc bubblewrap containernetworking-plugins
 ROOTFS_PACKAGES := busybox-static debootstrap
 

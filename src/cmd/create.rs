@@ -10,7 +10,7 @@ use crate::engine::hold::Engine;
 use crate::engine::undo;
 use crate::engine::user::Need;
 use crate::plan::name::ContainerName;
-use crate::plan::net::NetSpec;
+use crate::plan::net::{NetSpec, Publish};
 use crate::plan::topology::Topology;
 
 /// The arguments of `tincan create`.
@@ -19,6 +19,9 @@ pub struct Args {
     /// A wire or a network namespace, added to what the bundle asks for
     #[arg(long, value_name = "VALUE")]
     net: Vec<NetSpec>,
+    /// With `--net pasta`, a port of the machine that leads into the container: [ADDR:]PORT[:PORT][/udp]
+    #[arg(short, long, value_name = "PORT")]
+    publish: Vec<Publish>,
     #[command(flatten)]
     bundle: BundleArgs,
     /// The container's name
@@ -36,7 +39,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         nodes: vec![node],
         ..Topology::default()
     };
-    network::attach(engine, &mut topology, 0, &args.net, Remains::Clear)?;
+    network::attach(engine, &mut topology, 0, &args.net, &args.publish, Remains::Clear)?;
     let up = engine
         .raise(&topology)?
         .pop()

@@ -11,8 +11,8 @@ use crate::net::netlink::{Netlink, Refused};
 use crate::net::wire::{self, Link, Owner};
 use crate::plan::name::{BadWord, ContainerName, IfAddr, LinkName};
 use crate::plan::net::{
-    FarEnd, NetSpec, PairEnd, WireSpec, alias_container, check_together, default_name,
-    host_link_alias, host_link_name,
+    FarEnd, NetSpec, Outside, PairEnd, Publish, WireSpec, alias_container, check_together,
+    default_name, host_link_alias, host_link_name,
 };
 use crate::plan::oci::borrow_sysfs;
 use crate::plan::topology::{
@@ -43,6 +43,14 @@ pub enum NetworkError {
     /// The other end's container.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Root needs none.
+    #[error(
+        "--net `pasta` is for users who are not root; `--net 172.16.0.1/16` is a wire to the host"
+    )]
+    NotForRoot,
+    /// A port for a container that has no way to the outside.
+    #[error("--publish `{0}` goes with `--net pasta` alone")]
+    NothingPublishes(Publish),
     /// The kernel would not answer.
     #[error("ask the kernel about {what}: {cause}")]
     Asking {
@@ -84,9 +92,13 @@ pub fn attach(
     topology: &mut Topology,
     index: usize,
     specs: &[NetSpec],
+    publish: &[Publish],
     remains: Remains,
 ) -> Result<(), NetworkError> {
     check_together(specs)?;
+    if let (Some(port), false) = (publish.first(), specs.contains(&NetSpec::Pasta)) {
+        return Err(NetworkError::NothingPublishes(*port));
+    }
     // What any of them asks for is not free for tincan to choose for another.
     let asked: Vec<IpAddr> = specs
         .iter()
@@ -99,6 +111,14 @@ pub fn attach(
     for (number, spec) in specs.iter().enumerate() {
         match spec {
             NetSpec::None => {}
+            NetSpec::Pasta => {
+                if rustix::process::geteuid().is_root() && engine.user().is_none() {
+                    return Err(NetworkError::NotForRoot);
+                }
+                topology.nodes[index].outside = Some(Outside {
+                    publish: publish.to_vec(),
+                });
+            }
             NetSpec::Host => {
                 let node = &mut topology.nodes[index];
                 share(node, None);

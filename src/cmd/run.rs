@@ -18,7 +18,7 @@ use crate::engine::undo;
 use crate::engine::user;
 use crate::engine::user::Need;
 use crate::plan::name::{ContainerName, check_netns_name};
-use crate::plan::net::NetSpec;
+use crate::plan::net::{NetSpec, Publish};
 use crate::plan::oci::template::{Wanted, default_bundle};
 use crate::plan::oci::{HostRequest, PATH, Request, host_node, node};
 use crate::plan::step::{Command, Step};
@@ -30,9 +30,12 @@ pub struct Args {
     /// The container's name, for a command; without, one is made up
     #[arg(long, value_name = "NAME")]
     name: Option<ContainerName>,
-    /// A wire or a network namespace: 172.16.0.1/16, …,to=ns1,peer=…, none, host, container:NAME, ns:NAME
+    /// A wire or a network namespace: 172.16.0.1/16, …,to=ns1,peer=…, none, host, pasta, container:NAME, ns:NAME
     #[arg(long, value_name = "VALUE")]
     net: Vec<NetSpec>,
+    /// With `--net pasta`, a port of the machine that leads into the container: [ADDR:]PORT[:PORT][/udp]
+    #[arg(short, long, value_name = "PORT")]
+    publish: Vec<Publish>,
     /// Return when the container runs
     #[arg(short, long)]
     detach: bool,
@@ -111,7 +114,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         nodes: vec![node],
         ..Topology::default()
     };
-    network::attach(engine, &mut topology, 0, &args.net, args.dry_run.remains())?;
+    network::attach(engine, &mut topology, 0, &args.net, &args.publish, args.dry_run.remains())?;
     if args.dry_run.is_asked() {
         return args.dry_run.print(engine, &topology);
     }

@@ -4,6 +4,7 @@ use nix::sys::signal::Signal;
 use rustix::io::Errno;
 
 use super::hook::{HookFailed, Why};
+use super::outside::OutsideError;
 use super::state::StateError;
 use super::user::UserError;
 use crate::cgroup;
@@ -85,6 +86,14 @@ pub enum EngineError {
         action: String,
         /// Why it failed.
         cause: Refused,
+    },
+    /// Its way to the outside.
+    #[error("{container}: {cause}")]
+    Outside {
+        /// Which container.
+        container: ContainerName,
+        /// Why there is none.
+        cause: OutsideError,
     },
     /// A hook.
     #[error("{container}: {hook}")]
@@ -207,6 +216,7 @@ impl EngineError {
     /// What the user could do about it, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {
+            EngineError::Outside { cause, .. } => cause.hint().map(str::to_owned),
             EngineError::User(error) => error.hint().map(str::to_owned),
             EngineError::State(StateError::Taken { name, status }) => Some(match status {
                 super::state::Status::Stopped => format!("`tincan delete {name}` frees the name"),

@@ -15,6 +15,7 @@ use super::error::EngineError;
 use super::fault;
 use super::give_way;
 use super::hook::{self, OCI_VERSION, OciState};
+use super::outside;
 use super::seal::Own;
 use super::state::{ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
 use super::undo;
@@ -280,6 +281,21 @@ impl<'a> Raising<'a> {
                 let name = &self.held[node].node.name;
                 wire::loopback_up(self.network(node)?).map_err(link_failed(name, "raise lo"))
             }
+            HostStep::Outside { node } => {
+                let Held { node, process, .. } = &self.held[node];
+                let container = &node.name;
+                let pid = process.as_ref().expect("led outside after the clone").pid;
+                let netns = open_netns(pid).map_err(|errno| {
+                    EngineError::of_deed(container, "open its network namespace", errno)
+                })?;
+                let outside = node.outside.as_ref().expect("only those have this step");
+                outside::lead(&self.engine.root.directory(container), netns, outside).map_err(
+                    |cause| EngineError::Outside {
+                        container: container.clone(),
+                        cause,
+                    },
+                )
+            }
             HostStep::NameNetns { node } => self.name_netns(node),
             HostStep::Remove { index } => {
                 let removal = &self.topology.removals[index];
@@ -334,6 +350,9 @@ impl<'a> Raising<'a> {
         }
         if let Some(name) = &node.netns_name {
             undo.push(Undo::NetnsName(name.clone()));
+        }
+        if node.outside.is_some() {
+            undo.push(Undo::Outside);
         }
         let index = self.held.len();
         if index == 0 {

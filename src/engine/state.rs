@@ -85,6 +85,8 @@ pub enum Undo {
     Cgroup(cgroup::Location),
     /// Unmount and remove the name for `ip netns`.
     NetnsName(String),
+    /// End the process that leads to the outside.
+    Outside,
     /// Give back the address that made way.
     Move(Move),
 }

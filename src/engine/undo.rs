@@ -14,6 +14,7 @@ use super::fault;
 use super::give_way;
 use super::hold::{Engine, enter_running, oci_state};
 use super::hook;
+use super::outside;
 use super::state::{State, StateError, Status, Undo};
 use crate::net::wire;
 use crate::plan::name::{ContainerName, LinkName};
@@ -85,6 +86,11 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
             Undo::Move(moved) => {
                 if let Err(error) = give_way::undo(engine, moved) {
                     causes.push(error.to_string());
+                }
+            }
+            Undo::Outside => {
+                if let Err(errno) = outside::end(&engine.root.directory(&state.id)) {
+                    causes.push(format!("end pasta: {}", describe(errno)));
                 }
             }
             Undo::NetnsName(name) => {

@@ -183,6 +183,7 @@ impl User {
                     && is_current(&file, &path)
                     && living_holder(&file).is_none()
                 {
+                    end_half_made(&file)?;
                     fs::remove_file(&path).map_err(file_failed("remove", &path))?;
                 }
                 return Ok(None);
@@ -193,7 +194,9 @@ impl User {
                 continue;
             }
             if living_holder(&file).is_none()
-                && let Err(error) = check_nobody_lost(root).and_then(|()| make_holder(&file, &path))
+                && let Err(error) = check_nobody_lost(root)
+                    .and_then(|()| end_half_made(&file))
+                    .and_then(|()| make_holder(&file, &path))
             {
                 // So that a failure leaves nothing; it is the one to tell.
                 let _ = fs::remove_file(&path);
@@ -361,17 +364,34 @@ fn is_current(file: &File, path: &Path) -> bool {
     }
 }
 
-fn living_holder(file: &File) -> Option<(ProcessId, OwnedFd)> {
+/// The process that the file names. With the line's end it is the holder; without, its maker was killed before it was told to
+/// stay, or just then.
+fn named(file: &File) -> Option<(ProcessId, bool)> {
     let mut text = [0; 64];
     let length = file.read_at(&mut text, 0).ok()?;
     let text = std::str::from_utf8(&text[..length]).ok()?;
-    // Without the line's end it was not written to the end.
-    let (pid, start) = text.strip_suffix('\n')?.split_once(' ')?;
-    let holder = ProcessId {
+    let (pid, start) = text.trim_end().split_once(' ')?;
+    let process = ProcessId {
         pid: pid.parse().ok()?,
         start: start.parse().ok()?,
     };
-    Some((holder, holder.open()?))
+    Some((process, text.ends_with('\n')))
+}
+
+fn living_holder(file: &File) -> Option<(ProcessId, OwnedFd)> {
+    let (holder, stays) = named(file)?;
+    Some((holder, holder.open().filter(|_| stays)?))
+}
+
+/// Ends a holder that was not made to the end. Only for who has the lock alone.
+fn end_half_made(file: &File) -> Result<(), UserError> {
+    match named(file) {
+        Some((process, false)) => match process.open() {
+            Some(pidfd) => end(pidfd.as_fd()),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
 }
 
 fn open_network(holder: ProcessId) -> Result<OwnedFd, UserError> {
@@ -451,14 +471,16 @@ fn make_holder(file: &File, path: &Path) -> Result<(), UserError> {
         .and_then(|()| step(3))
         .and_then(|()| {
             let holder = ProcessId::of(pid).map_err(|cause| failed(deed)(errno_of(&cause)))?;
+            let line = format!("{} {}", holder.pid, holder.start);
             file.set_len(0)
-                .and_then(|()| {
-                    file.write_all_at(format!("{} {}\n", holder.pid, holder.start).as_bytes(), 0)
-                })
+                .and_then(|()| file.write_all_at(line.as_bytes(), 0))
+                .map_err(file_failed("write", path))?;
+            step(4)?;
+            channel::go(&ours).map_err(failed(deed))?;
+            step(5)?;
+            file.write_all_at(b"\n", line.len() as u64)
                 .map_err(file_failed("write", path))
-        })
-        .and_then(|()| step(4))
-        .and_then(|()| channel::go(&ours).map_err(failed(deed)));
+        });
     if made.is_err() {
         // The error that led here is the one to tell; without a `go` it ends by itself.
         let _ = end(pidfd.as_fd());

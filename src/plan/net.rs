@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use super::name::{BadWord, ContainerName, IfAddr, LinkName, Mac};
 use super::topology::{End, EndAddr, Place, Route, Wire};
 
@@ -16,6 +18,8 @@ pub enum NetSpec {
     None,
     /// The namespace that tincan runs in.
     Host,
+    /// The outside, by pasta(1): for users who are not root.
+    Pasta,
     /// The namespace of a running container.
     Container(ContainerName),
     /// The namespace of this name (ip-netns(8)), or behind this path.
@@ -75,6 +79,7 @@ impl FromStr for NetSpec {
             "" => return Err(bad(value, "is empty")),
             "none" => return Ok(NetSpec::None),
             "host" => return Ok(NetSpec::Host),
+            "pasta" => return Ok(NetSpec::Pasta),
             _ => {}
         }
         if let Some(name) = value.strip_prefix("container:") {
@@ -110,12 +115,125 @@ impl FromStr for NetSpec {
             if !spec.accept(word)? {
                 return Err(bad(
                     word,
-                    "is neither an address nor a key=value, nor none, host, container:NAME or ns:NAME",
+                    "is neither an address nor a key=value, nor none, host, pasta, container:NAME or ns:NAME",
                 ));
             }
         }
         spec.check(value)?;
         Ok(NetSpec::Wire(Box::new(spec)))
+    }
+}
+
+/// A port of the machine that leads into a container: `[ADDR:]PORT[:CONTAINER-PORT][/udp]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Publish {
+    /// The machine's address that it is at; without, all of them.
+    pub address: Option<IpAddr>,
+    /// The machine's port.
+    pub port: u16,
+    /// The container's port.
+    pub container_port: u16,
+    /// What is spoken there.
+    pub protocol: Protocol,
+}
+
+/// What ports are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl FromStr for Publish {
+    type Err = BadWord;
+    fn from_str(value: &str) -> Result<Self, BadWord> {
+        let bad = |word: &str, why: &str| BadWord::new("--publish", word, why, "8080:80");
+        let (rest, protocol) = match value.split_once('/') {
+            None | Some((_, "tcp")) => (value.split('/').next().unwrap_or(value), Protocol::Tcp),
+            Some((rest, "udp")) => (rest, Protocol::Udp),
+            Some((_, other)) => return Err(bad(other, "is neither tcp nor udp")),
+        };
+        let port = |word: &str| match word.parse() {
+            Ok(0) | Err(_) => Err(bad(word, "is no port, which go from 1 to 65535")),
+            Ok(port) => Ok(port),
+        };
+        // An IPv6 address has colons of its own, and stands in brackets.
+        let (address, ports) = match rest
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once("]:"))
+        {
+            Some((address, ports)) => (Some(address), ports),
+            None => match rest.split_once(':') {
+                Some((address, ports)) if address.parse::<IpAddr>().is_ok() => {
+                    (Some(address), ports)
+                }
+                _ => (None, rest),
+            },
+        };
+        let address = address
+            .map(|word| word.parse().map_err(|_| bad(word, "is no address")))
+            .transpose()?;
+        let (outer, inner) = ports.split_once(':').unwrap_or((ports, ports));
+        Ok(Publish {
+            address,
+            port: port(outer)?,
+            container_port: port(inner)?,
+            protocol,
+        })
+    }
+}
+
+impl std::fmt::Display for Publish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.address {
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
+            Some(address) => write!(f, "{address}:")?,
+            None => {}
+        }
+        write!(f, "{}:{}", self.port, self.container_port)?;
+        match self.protocol {
+            Protocol::Tcp => Ok(()),
+            Protocol::Udp => f.write_str("/udp"),
+        }
+    }
+}
+
+/// A container's way to the outside by pasta(1).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Outside {
+    /// The ports of the machine that lead into the container.
+    pub publish: Vec<Publish>,
+}
+
+impl Outside {
+    /// The arguments of pasta(1) that say so: it gives the container the machine's address and routes, leads nowhere but
+    /// where it is told, and back from the container to none of the machine's own ports.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments: Vec<String> = ["--config-net", "--quiet", "--no-map-gw"]
+            .map(str::to_owned)
+            .into();
+        for (option, protocol) in [("-t", Protocol::Tcp), ("-u", Protocol::Udp)] {
+            let published: Vec<&Publish> = self
+                .publish
+                .iter()
+                .filter(|it| it.protocol == protocol)
+                .collect();
+            if published.is_empty() {
+                arguments.extend([option.to_owned(), "none".to_owned()]);
+            }
+            for it in published {
+                let address = it
+                    .address
+                    .map_or(String::new(), |address| format!("{address}/"));
+                arguments.push(option.to_owned());
+                arguments.push(format!("{address}{}:{}", it.port, it.container_port));
+            }
+        }
+        arguments.extend(["-T", "none", "-U", "none"].map(str::to_owned));
+        arguments
     }
 }
 
@@ -625,6 +743,7 @@ impl NetSpec {
         match self {
             NetSpec::Wire(_) => "a wire".to_owned(),
             NetSpec::None => "none".to_owned(),
+            NetSpec::Pasta => "pasta".to_owned(),
             NetSpec::Host => "host".to_owned(),
             NetSpec::Container(name) => format!("container:{name}"),
             NetSpec::Namespace(path) => format!("ns:{}", path.display()),
@@ -834,6 +953,52 @@ mod tests {
             let specs = values.map(|value| value.parse().unwrap());
             assert!(check_together(&specs).is_err(), "{values:?}");
         }
+    }
+
+    #[test]
+    fn published_ports_are_read_and_shown() {
+        for (text, shown) in [
+            ("80", "80:80"),
+            ("8080:80", "8080:80"),
+            ("53:53/udp", "53:53/udp"),
+            ("1:2/tcp", "1:2"),
+            ("127.0.0.1:8080:80", "127.0.0.1:8080:80"),
+            ("[fd00::1]:8080:80", "[fd00::1]:8080:80"),
+        ] {
+            assert_eq!(text.parse::<Publish>().unwrap().to_string(), shown);
+        }
+        for (text, word) in [
+            ("", ""),
+            ("0:80", "0"),
+            ("80:65536", "65536"),
+            ("80/sctp", "sctp"),
+            ("a:80", "a"),
+            ("[1.2.3]:80:80", "1.2.3"),
+            ("1:2:3", "2:3"),
+        ] {
+            let error = text.parse::<Publish>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{word}`")), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn pasta_is_told_which_ports_lead_inside() {
+        let publish = ["127.0.0.1:8080:80", "53:5353/udp"].map(|text| text.parse().unwrap());
+        let arguments = Outside {
+            publish: publish.into(),
+        }
+        .arguments()
+        .join(" ");
+        assert!(
+            arguments.ends_with("-t 127.0.0.1/8080:80 -u 53:5353 -T none -U none"),
+            "{arguments}"
+        );
+        assert!(
+            Outside::default()
+                .arguments()
+                .join(" ")
+                .ends_with("-t none -u none -T none -U none")
+        );
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
+use super::net::Outside;
 use super::step::{Gate, Hook, Step};
 
 /// Containers to start, and the wires to put between them, running containers and the host.
@@ -70,6 +71,8 @@ pub struct Node {
     pub netns_name: Option<String>,
     /// Whether `lo` of the new network namespace is brought up.
     pub loopback: bool,
+    /// The container's way to the outside, for a user who is not root.
+    pub outside: Option<Outside>,
     /// Whether the container dies with the process that started it.
     pub die_with_parent: bool,
 }
@@ -466,6 +469,11 @@ pub enum HostStep {
         /// Which node.
         node: usize,
     },
+    /// Lead its network namespace to the outside.
+    Outside {
+        /// Which node.
+        node: usize,
+    },
     /// Raise `lo` in its network namespace.
     Loopback {
         /// Which node.
@@ -546,6 +554,10 @@ impl Topology {
                     gate: Gate::Maps,
                 });
             }
+            // Before any link is looked at: the outside is seen from the machine's network namespace.
+            if n.outside.is_some() {
+                steps.push(HostStep::Outside { node });
+            }
         });
         each(&mut steps, &|node, n, steps| {
             if n.loopback {
@@ -595,6 +607,7 @@ impl Topology {
             HostStep::Clone { node } => (node, "clone into the namespaces".to_owned()),
             HostStep::Map { node } => (node, "map its ids and clocks".to_owned()),
             HostStep::Record { node } => (node, "record the process".to_owned()),
+            HostStep::Outside { node } => (node, "lead it to the outside by pasta".to_owned()),
             HostStep::Loopback { node } => (node, "raise lo".to_owned()),
             HostStep::NameNetns { node } => (node, "name the network namespace".to_owned()),
             HostStep::Hooks { node } => (node, "run the hooks".to_owned()),
@@ -661,6 +674,7 @@ impl Node {
             hooks: RuntimeHooks::default(),
             netns_name: None,
             loopback: false,
+            outside: None,
             die_with_parent: false,
         }
     }

@@ -47,6 +47,15 @@ pub const TINCAN: &str = "/run/user/tincan";
 /// one go, each after RCU grace periods.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// The environment variable that says how many times slower than usual this machine is, as one that is emulated is.
+const SLOWNESS: &str = "TINCAN_TEST_SLOWNESS";
+
+/// A limit of time, on this machine.
+pub fn at_most(limit: Duration) -> Duration {
+    let slowness = std::env::var(SLOWNESS).ok().and_then(|n| n.parse().ok());
+    limit * slowness.unwrap_or(1)
+}
+
 /// Where cgroups are mounted, be it v2 alone or a directory with one mount for each hierarchy.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -65,7 +74,7 @@ pub fn run(job: &str, limit: Duration, shown: bool) -> Result<(), String> {
         .spawn()
         .map_err(|error| format!("the machine does not start: {error}"))?;
     let pid = machine.id();
-    let output = wait_at_most(machine, limit);
+    let output = wait_at_most(machine, at_most(limit));
     let leftover_cgroups = remove_cgroups_of(pid);
     let output = output?;
     let mut printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -292,7 +301,7 @@ fn remove_cgroups_of(pid: u32) -> Vec<PathBuf> {
             let since = Instant::now();
             // EBUSY while a killed process is still on its way out.
             while let Err(error) = fs::remove_dir(dir) {
-                if error.kind() != ErrorKind::ResourceBusy || since.elapsed() > SETTLE {
+                if error.kind() != ErrorKind::ResourceBusy || since.elapsed() > at_most(SETTLE) {
                     left.push(dir.clone());
                     break;
                 }
@@ -422,7 +431,7 @@ fn add_user() -> io::Result<()> {
 pub fn settles(mut condition: impl FnMut() -> bool) -> bool {
     let since = Instant::now();
     while !condition() {
-        if since.elapsed() > SETTLE {
+        if since.elapsed() > at_most(SETTLE) {
             return false;
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -24,6 +24,8 @@ pub fn tests() -> Vec<Case> {
         a_full_or_closed_place_for_state_is_told,
         a_holder_that_was_killed_is_told,
         the_machine_has_nothing_of_it,
+        the_outside_is_reached_and_comes_in,
+        without_a_way_outside_users_are_told,
         #[cfg(feature = "faults")]
         a_fault_at_every_step_leaves_nothing,
     ]
@@ -382,6 +384,104 @@ fn the_machine_has_nothing_of_it(host: &Host) {
     host.user_tincan(["delete", "--force", "a"]).ok();
 }
 
+/// Gives the machine an outside: a namespace `world` behind its default route; and lets users make tap devices, as Debian does.
+fn outside(host: &Host) {
+    host.sh(
+        "ip netns add world
+        ip link add out0 type veth peer name in0 netns world
+        ip address add 192.0.2.1/24 dev out0; ip link set out0 up; ip route add default via 192.0.2.254
+        ip -n world address add 192.0.2.254/24 dev in0; ip -n world link set in0 up; ip -n world link set lo up
+        mkdir dev; mount -t tmpfs tmpfs dev; mknod dev/tun c 10 200; chmod 666 dev/tun
+        mount --bind dev/tun /dev/net/tun",
+    );
+}
+
+/// Takes it away again.
+fn no_outside(host: &Host) {
+    host.sh("umount /dev/net/tun dev; ip link del out0; ip netns del world");
+}
+
+fn the_outside_is_reached_and_comes_in(host: &Host) {
+    outside(host);
+    let rootfs = host.busybox_rootfs();
+    let rootfs = rootfs.to_str().unwrap();
+    let own = format!("{RUNTIME}/rootfs");
+    host.sh(&format!("cp -a {rootfs} {own}; echo inside >{own}/index.html; chown -R {USER}:{USER} {own}; echo outside >index.html"));
+    let mut world = host
+        .command(
+            "ip",
+            [
+                "netns",
+                "exec",
+                "world",
+                "busybox",
+                "httpd",
+                "-f",
+                "-p",
+                "192.0.2.254:80",
+            ],
+        )
+        .spawn();
+    let fetch = "until wget -q -O- http://192.0.2.254/; do sleep 0.1; done";
+    let run = ["run", "--rootfs", &own, "--net", "pasta"];
+    let said = host
+        .user_tincan(run.iter().chain(&["--", "sh", "-c", fetch]))
+        .ok();
+    assert_eq!(said, "outside\n");
+    // -v says who asks; it is to be the one in the world.
+    let log = format!("{RUNTIME}/log");
+    let serve = format!(
+        "exec {} run --rootfs {own} --writable -d --name web --net pasta -p 8080:80 -- sh -c 'exec httpd -f -v -p 80 -h / 2>/log'",
+        super::machine::TINCAN
+    );
+    host.user("sh", ["-c", &serve]).ok();
+    let asked = host.sh("for n in $(seq 100); do ip netns exec world busybox wget -q -O- http://192.0.2.1:8080/ 2>/dev/null && break; sleep 0.1; done");
+    assert_eq!(asked, "inside\n");
+    let said = fs::read_to_string(format!("{own}/log")).unwrap();
+    assert!(said.contains("192.0.2.254"), "{log}: {said}");
+    host.user_tincan(["delete", "--force", "web"]).ok();
+    world.kill().unwrap();
+    world.wait().unwrap();
+    host.sh(&format!("rm -rf {RUNTIME}/*"));
+    no_outside(host);
+}
+
+fn without_a_way_outside_users_are_told(host: &Host) {
+    let run = ["run", "--net", "pasta", "--", "true"];
+    let said = host.user_tincan(run).fails(125);
+    assert!(
+        said.contains("pasta: ") && said.contains("ip route"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 2, "{said}");
+    host.sh("mkdir bin; for tool in newuidmap newgidmap; do printf '#!/bin/sh\\nexec '$(command -v $tool)' \"$@\"' >bin/$tool; chmod 755 bin/$tool; done");
+    let said = host
+        .user_tincan(run)
+        .env("PATH", format!("{}/bin", host.dir().display()))
+        .fails(125);
+    assert!(
+        said.contains("pasta: it is not installed") && said.contains("apt-get install passt"),
+        "{said}"
+    );
+    let said = host
+        .user_tincan(["run", "-p", "80", "--", "true"])
+        .fails(125);
+    assert!(said.contains("`80:80` goes with `--net pasta`"), "{said}");
+    let said = host
+        .tincan(["run", "--net", "pasta", "--", "true"])
+        .fails(125);
+    assert!(said.contains("not root"), "{said}");
+    outside(host);
+    host.sh("chmod 600 dev/tun");
+    let said = host.user_tincan(run).fails(125);
+    assert!(
+        said.contains("tun") && said.contains("ls -l /dev/net/tun"),
+        "{said}"
+    );
+    no_outside(host);
+    assert_eq!(holder(), None);
+}
+
 /// More steps than anything here has.
 #[cfg(feature = "faults")]
 const MANY: usize = 500;
@@ -389,10 +489,19 @@ const MANY: usize = 500;
 /// What the user's own namespaces take, and a container in them: after an error, and after a kill and `gc`, none of it is there.
 #[cfg(feature = "faults")]
 fn a_fault_at_every_step_leaves_nothing(host: &Host) {
-    let args = ["run", "--name", "a", "--net", "10.0.0.1/24", "--", "true"];
+    outside(host);
+    for net in ["10.0.0.1/24", "pasta"] {
+        let args = ["run", "--name", "a", "--net", net, "--", "true"];
+        walk(host, &args);
+    }
+    no_outside(host);
+}
+
+#[cfg(feature = "faults")]
+fn walk(host: &Host, args: &[&str]) {
     let state = Path::new(RUNTIME).join("tincan");
     for (side, least) in [
-        ("user", 4),
+        ("user", 6),
         ("user-end", 2),
         ("host", 5),
         ("a", 5),

@@ -350,6 +350,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         hooks: hooks.outside,
         netns_name: None,
         loopback: is_new(NamespaceKind::Network),
+        outside: None,
         die_with_parent: request.die_with_parent,
         namespaces,
     })
@@ -576,6 +577,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
         hooks: RuntimeHooks::default(),
         netns_name: None,
         loopback: is_new(NamespaceKind::Network),
+        outside: None,
         die_with_parent: request.die_with_parent,
     }
 }

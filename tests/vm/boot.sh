@@ -1,0 +1,32 @@
+#!/bin/sh
+# Boots a kernel without KVM, lets it run what a tar file brings, and gives that program's exit code.
+#
+#     boot.sh IMAGES SUITE PAYLOAD OUT SECONDS WORDS...
+#
+# PAYLOAD is unpacked over the root file system; its /tests is run and writes to /dev/ttyS1, which is OUT here, whose last line
+# has to be `exit CODE`. WORDS are added to the kernel's command line, where /tests finds them. A machine that hangs, panics or
+# goes without that line has failed; the console's end is shown then.
+set -eu
+images=$1 suite=$2 payload=$3 out=$4 seconds=$5
+shift 5
+console=$out.console
+: >"$out"
+# The disks are not written to: what the machine writes goes to a temporary file of QEMU's.
+timeout --foreground -k 5 "$seconds" qemu-system-x86_64 \
+    -accel tcg,thread=multi -cpu max -smp "$(nproc)" -m 4096 \
+    -nodefaults -no-user-config -display none -no-reboot \
+    -kernel "$images/$suite.vmlinuz" -initrd "$images/$suite.initrd" \
+    -append "console=ttyS0 panic=-1 quiet systemd.show_status=false systemd.unified_cgroup_hierarchy=1 $*" \
+    -drive "file=$images/root.ext4,format=raw,if=virtio,snapshot=on" \
+    -drive "file=$payload,format=raw,if=virtio,snapshot=on" \
+    -device virtio-rng-pci \
+    -serial "file:$console" -serial "file:$out" </dev/null || echo "qemu ended with $?" >>"$console"
+code=$(tr -d '\r' <"$out" | sed -n '$s/^exit \([0-9]*\)$/\1/p')
+if [ -z "$code" ]; then
+    echo "$suite: the machine did not finish within $seconds s; the end of its console:" >&2
+    tail -40 "$console" >&2
+    echo "and of what the tests printed:" >&2
+    tail -20 "$out" >&2
+    exit 1
+fi
+exit "$code"
