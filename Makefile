@@ -1,6 +1,7 @@
 # make            build the static release binary, target/tincan
 # make demo       install what is missing, build, and let two wired containers ping one another
 # make test       install what the tests need, and run them all
+# make test-vm    the same tests under other kernels, with systemd and cgroup v2, as root and as a user, in virtual machines
 # make check      format and lints, warnings denied
 # make bench      measure beside crun, runc and others; writes benches/RESULTS.md (make bench QUICK=1: a minute, writes nothing)
 # make rootfs     make all example root file systems, in target/rootfs
@@ -11,15 +12,22 @@
 BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := busybox-static
 TEST_PACKAGES := busybox-static iproute2 iputils-ping runc uidmap passt
+VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs kmod qemu-system-x86
+# In the virtual machines.
+GUEST_PACKAGES := busybox-static dbus iproute2 iputils-ping kmod libpam-systemd passt procps runc systemd-sysv uidmap
 BENCH_PACKAGES := busybox-static iproute2 iputils-ping iperf3 crun runc bubblewrap containernetworking-plugins
 ROOTFS_PACKAGES := busybox-static debootstrap
 
 PREFIX ?= /usr/local
+
+# Where Debian has the kernels that `make test-vm` boots: suites with a linux-image-cloud-amd64 of their own.
+KERNELS ?= bookworm bookworm-backports
 DESTDIR ?=
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TINCAN := $(TARGET_DIR)/tincan
 ROOTFS := $(TARGET_DIR)/rootfs
+VM := $(TARGET_DIR)/vm
 
 # Linked statically: a dynamic start costs 0.25 ms more before main (docs of the release profile: Cargo.toml). Without an
 # explicit target the flags would reach proc-macros too, which must be dynamic.
@@ -31,7 +39,7 @@ FOLD := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(comma
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(FOLD)"
 RELEASE := --locked --target $(TRIPLE)
 
-.PHONY: build demo test test-packages check bench rootfs install clean
+.PHONY: build demo test test-packages test-vm vm-packages check bench rootfs install clean
 .DELETE_ON_ERROR:
 
 # Installs those of $(1) that are missing.
@@ -68,6 +76,17 @@ test: test-packages
 
 test-packages:
 	$(call install_packages,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+
+test-vm: vm-packages
+	$(call need_root,test-vm)
+	tests/vm/image.sh $(VM)/images "$(GUEST_PACKAGES)" $(KERNELS)
+	$(STATIC) cargo test --release $(RELEASE) --features faults --test it --no-run >$(VM)/build.log 2>&1 || { cat $(VM)/build.log; exit 1; }
+	tests/vm/run.sh $(VM)/images $(VM)/out \
+	    $(abspath $(TARGET_DIR))/$$(sed -n 's,.*(.*\($(TRIPLE)/release/deps/it-[0-9a-f]*\)).*,\1,p' $(VM)/build.log) \
+	    $(abspath $(TARGET_DIR))/$(TRIPLE)/release/tincan $(KERNELS)
+
+vm-packages:
+	$(call install_packages,$(BUILD_PACKAGES) $(VM_PACKAGES))
 
 check:
 	$(call install_packages,$(BUILD_PACKAGES))

@@ -14,6 +14,7 @@ use crate::plan::name::ContainerName;
 use crate::plan::oci::{self, Request};
 use crate::plan::topology::{Hierarchies, Node, Origin};
 use crate::sys::channel;
+use crate::sys::descriptor;
 use crate::sys::signal::{Interrupts, Woken};
 
 /// The options of a bundle, as runc has them.
@@ -224,8 +225,7 @@ fn listened() -> u32 {
 /// For the first that is not open.
 pub fn check_preserved(preserve: u32, listened: u32) -> Result<(), Usage> {
     for number in (3 + listened..).take(preserve as usize) {
-        // A link of that name is there as long as the descriptor is (proc_pid_fd(5)).
-        if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() {
+        if !i32::try_from(number).is_ok_and(descriptor::is_inherited) {
             return Err(Usage::new(
                 format!("--preserve-fds {preserve}: descriptor {number} is not open"),
                 format!(

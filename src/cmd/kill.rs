@@ -71,7 +71,9 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         container: args.id.clone(),
         cause,
     };
-    if args.all && let Some(location) = &state.cgroup {
+    // Without a cgroup, which a user may not have, there is the first process, with which all of its pid namespace go.
+    let location = state.cgroup.as_ref().filter(|it| it.directories().next().is_some());
+    if args.all && let Some(location) = location {
         location.kill_all(args.signal.0).map_err(failed)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -114,11 +114,17 @@ impl Engine {
         let born = channel::pair().and_then(|(ours, theirs)| {
             let interrupts = Interrupts::hear()?;
             let v2 = entrances.and_then(Entrances::v2_dir);
-            match clone_joined(&[(target.as_fd(), flags)], 0, v2)? {
+            // A process that is in the container's cgroup namespace already may not be cloned into a cgroup from one outside it
+            // (cgroup-v2.rst, nsdelegate: ENOENT): so the child joins that one when it is in the cgroup.
+            let cgroup = flags & libc::CLONE_NEWCGROUP;
+            match clone_joined(&[(target.as_fd(), flags & !cgroup)], 0, v2)? {
                 Birth::Parent { pid, pidfd } => Ok(HeldProcess::new(pid, pidfd, ours, interrupts)),
                 Birth::Child => {
                     drop(ours);
                     self.forget_lock();
+                    if cgroup != 0 && process::join_all(target.as_fd(), cgroup).is_err() {
+                        process::exit_now(1);
+                    }
                     // The container's processes see it from here on; nobody outside looks into it.
                     if process::hide().is_err() {
                         process::exit_now(1);

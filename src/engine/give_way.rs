@@ -41,23 +41,35 @@ pub(super) fn undo(engine: &Engine, moved: &Move) -> Result<(), EngineError> {
     let netlink = engine
         .host_netlink()
         .map_err(|cause| failed(moved)(cause.into()))?;
-    match wire::has_address(&netlink, &moved.interface, &moved.to) {
-        Err(refused) if refused.errno == nix::errno::Errno::ENODEV => return Ok(()),
-        Err(refused) => return Err(failed(moved)(refused)),
-        // It was never moved; or somebody else has moved it since.
-        Ok(false) => {}
-        Ok(true) => {
-            let owner = wire::owner_of(&netlink, moved.from.addr.ip).map_err(failed(moved))?;
-            match owner {
-                Some(Owner::Local(_)) => return Ok(()),
-                Some(Owner::OnWire(link)) if !is_dead(engine, &link) => return Ok(()),
-                _ => {}
-            }
-            wire::readdress(&netlink, &moved.interface, &moved.to, &moved.from)
-                .map_err(failed(moved))?;
-        }
+    match take_back(engine, &netlink, moved) {
+        // It has gone with its container, at whichever of the questions.
+        Err(refused) if refused.errno == nix::errno::Errno::ENODEV => Ok(()),
+        Err(refused) => Err(failed(moved)(refused)),
+        Ok(false) => Ok(()),
+        Ok(true) => record(engine, moved, &moved.to, &moved.from),
     }
-    record(engine, moved, &moved.to, &moved.from)
+}
+
+/// Whether the interface has the address now that it had before.
+fn take_back(engine: &Engine, netlink: &Netlink, moved: &Move) -> Result<bool, Refused> {
+    // It was never moved; or somebody else has moved it since.
+    if !wire::has_address(netlink, &moved.interface, &moved.to)? {
+        return Ok(true);
+    }
+    let owner = loop {
+        match wire::owner_of(netlink, moved.from.addr.ip) {
+            // The link that had it went between the question and the answer.
+            Err(refused) if refused.errno == nix::errno::Errno::ENODEV => {}
+            other => break other?,
+        }
+    };
+    match owner {
+        Some(Owner::Local(_)) => return Ok(false),
+        Some(Owner::OnWire(link)) if !is_dead(engine, &link) => return Ok(false),
+        _ => {}
+    }
+    wire::readdress(netlink, &moved.interface, &moved.to, &moved.from)?;
+    Ok(true)
 }
 
 fn failed(moved: &Move) -> impl FnOnce(Refused) -> EngineError + '_ {

@@ -179,7 +179,7 @@ impl Engine {
     }
 
     /// For a process that was cloned from this one: it is not the one that uses the user's namespaces.
-    pub(super) fn forget_lock(&self) {
+    pub fn forget_lock(&self) {
         if let Some(user) = self.user() {
             user.forget_lock();
         }

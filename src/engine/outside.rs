@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::SigSet;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -83,7 +84,12 @@ pub fn lead(state_dir: &Path, netns: OwnedFd, outside: &Outside) -> Result<(), O
                 .stdin(Stdio::from(netns))
                 .stdout(Stdio::null())
                 .stderr(Stdio::from(says));
-            let errno = match process::die_with_parent() {
+            // Ours waits for signals, and has them blocked.
+            let ready = process::die_with_parent().and_then(|()| {
+                process::set_signal_mask(&SigSet::empty())
+                    .map_err(|e| Errno::from_raw_os_error(e as i32))
+            });
+            let errno = match ready {
                 Ok(()) => errno_of(&command.exec()),
                 Err(errno) => errno,
             };

@@ -9,6 +9,14 @@ pub fn number(fd: BorrowedFd<'_>) -> RawFd {
     fd.as_raw_fd()
 }
 
+/// Whether the program was started with this descriptor: what it opens itself is closed by exec.
+pub fn is_inherited(number: RawFd) -> bool {
+    // SAFETY: borrowed for the one call, which says so when it is not open; -1 alone must not be borrowed.
+    number >= 0
+        && rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) })
+            .is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC))
+}
+
 /// Takes over a descriptor that the program was started with, and keeps it from the programs that this one starts.
 ///
 /// # Errors

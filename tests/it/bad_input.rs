@@ -21,9 +21,9 @@ pub fn tests() -> Vec<Case> {
         addresses_in_use,
         containers_that_are_not_there,
         containers_that_do_not_run,
-        names_that_are_taken,
-        without_a_place_for_state_users_are_told,
-        without_root_a_plan_can_be_had,
+        names_that_are_taken needs [Root],
+        without_a_place_for_state_users_are_told needs [Root],
+        without_root_a_plan_can_be_had needs [Root],
     ]
 }
 
@@ -160,9 +160,13 @@ fn values_of_net(host: &Host) {
         (
             "nonsense",
             "`nonsense`",
-            "none, host, container:NAME or ns:NAME",
+            "none, host, pasta, container:NAME or ns:NAME",
         ),
-        ("None", "`None`", "none, host, container:NAME or ns:NAME"),
+        (
+            "None",
+            "`None`",
+            "none, host, pasta, container:NAME or ns:NAME",
+        ),
         ("container:", "container name ``", "ns1"),
         ("container:a/b", "`a/b`", "ns1"),
         ("ns:", "`ns:`", "ns:blue"),

@@ -10,12 +10,12 @@ pub fn tests() -> Vec<Case> {
         a_new_host_has_lo_and_nothing_else,
         a_leaked_link_is_found,
         a_lost_address_is_found,
-        a_leaked_mount_is_found,
-        a_leaked_name_is_found,
-        a_leaked_process_is_found,
-        an_orphan_is_reaped,
-        a_leaked_cgroup_is_found,
-        leaked_state_is_found,
+        a_leaked_mount_is_found needs [Root],
+        a_leaked_name_is_found needs [Root],
+        a_leaked_process_is_found needs [Root],
+        an_orphan_is_reaped needs [Root],
+        a_leaked_cgroup_is_found needs [Root],
+        leaked_state_is_found needs [Root],
         a_busybox_rootfs_works,
     ]
 }

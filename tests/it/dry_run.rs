@@ -7,12 +7,12 @@ use crate::host::{Case, Host, tests};
 /// The tests of this file.
 pub fn tests() -> Vec<Case> {
     tests![
-        the_lines_of_a_run_make_what_it_makes,
-        the_lines_of_a_pair_make_what_it_makes,
-        the_lines_of_a_link_make_what_it_makes,
-        the_lines_of_a_link_to_the_host_make_what_it_makes,
-        the_lines_of_every_key_make_what_it_makes,
-        the_plan_is_data_as_well,
+        the_lines_of_a_run_make_what_it_makes needs [Root],
+        the_lines_of_a_pair_make_what_it_makes needs [Root],
+        the_lines_of_a_link_make_what_it_makes needs [Root],
+        the_lines_of_a_link_to_the_host_make_what_it_makes needs [Root],
+        the_lines_of_every_key_make_what_it_makes needs [Root],
+        the_plan_is_data_as_well needs [Root],
     ]
 }
 

@@ -15,12 +15,12 @@ const MANY: usize = 500;
 
 pub fn tests() -> Vec<Case> {
     tests![
-        errors_in_run,
-        kills_in_run,
-        errors_in_run_over_a_rootfs,
-        kills_in_run_over_a_rootfs,
-        errors_in_a_detached_run,
-        kills_in_a_detached_run,
+        errors_in_run needs [Root],
+        kills_in_run needs [Root],
+        errors_in_run_over_a_rootfs needs [Root],
+        kills_in_run_over_a_rootfs needs [Root],
+        errors_in_a_detached_run needs [Root],
+        kills_in_a_detached_run needs [Root],
         errors_in_pair,
         kills_in_pair,
         errors_in_a_pair_that_stays,

@@ -16,6 +16,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use serde_json::Value;
 
+use super::feature::Need;
 use super::machine::{self, STAGE, WORK, directories_below, hierarchies, settles};
 
 /// How long a test may take before its host is taken away.
@@ -28,21 +29,29 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Case {
     name: &'static str,
+    needs: &'static [Need],
     run: fn(&Host),
 }
 
 impl Case {
     /// The test `name`, `module::function` with or without the crate before it.
-    pub fn new(name: &'static str, run: fn(&Host)) -> Self {
+    pub fn new(name: &'static str, needs: &'static [Need], run: fn(&Host)) -> Self {
         let name = name.strip_prefix("it::").unwrap_or(name);
-        Case { name, run }
+        Case { name, needs, run }
     }
 }
 
-/// Lists the tests of a file: `pub fn tests() -> Vec<Case> { tests![this_happens, that_fails] }`.
+/// Lists the tests of a file: `pub fn tests() -> Vec<Case> { tests![this_happens, that_fails needs [Root]] }`.
 macro_rules! tests {
-    ($($(#[$if:meta])* $function:ident),* $(,)?) => {
-        vec![$($(#[$if])* $crate::host::Case::new(concat!(module_path!(), "::", stringify!($function)), $function)),*]
+    ($($(#[$if:meta])* $function:ident $(needs [$($need:ident),*])?),* $(,)?) => {
+        vec![$(
+            $(#[$if])*
+            $crate::host::Case::new(
+                concat!(module_path!(), "::", stringify!($function)),
+                &[$($($crate::feature::Need::$need),*)?],
+                $function,
+            )
+        ),*]
     };
 }
 pub(crate) use tests;
@@ -77,11 +86,22 @@ fn run_all(cases: Vec<Case>) -> ExitCode {
         machine::remove_abandoned_cgroups();
     }
     let shown = arguments.nocapture;
+    let mut known: Vec<(Need, Option<String>)> = Vec::new();
     let trials = cases.into_iter().map(|case| {
+        let missing = case.needs.iter().find_map(|need| {
+            if let Some((_, missing)) = known.iter().find(|(one, _)| one == need) {
+                return missing.clone();
+            }
+            let missing = if root { need.missing() } else { None };
+            known.push((*need, missing.clone()));
+            missing
+        });
+        let skipped = missing.map_or(String::new(), |why| format!("skipped: {why}"));
         Trial::test(case.name, move || {
             machine::run(case.name, TEST_LIMIT, shown).map_err(Failed::from)
         })
-        .with_ignored_flag(!root)
+        .with_ignored_flag(!root || !skipped.is_empty())
+        .with_kind(skipped)
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
@@ -90,7 +110,7 @@ fn run_all(cases: Vec<Case>) -> ExitCode {
 /// commands run beside the user's containers (`tincan unshare`).
 const AS_USER: &str = "TINCAN_TEST_USER";
 
-fn is_user() -> bool {
+pub fn is_user() -> bool {
     std::env::var_os(AS_USER).is_some()
 }
 
@@ -109,6 +129,15 @@ fn of_user(program: impl AsRef<OsStr>) -> Command {
         .env("HOME", machine::RUNTIME)
         .env("XDG_RUNTIME_DIR", machine::RUNTIME);
     command
+}
+
+/// tincan, of whom the suite is.
+pub fn tincan() -> Command {
+    if is_user() {
+        of_user(machine::TINCAN)
+    } else {
+        Command::new(Host::TINCAN)
+    }
 }
 
 /// A command where the far ends of wires are: root's on the machine, a user's beside the user's containers.
@@ -276,10 +305,7 @@ impl Host {
 
     /// `tincan` with these arguments, not yet started.
     pub fn tincan<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
-        if is_user() {
-            return self.user_tincan(args);
-        }
-        self.run(Command::new(Self::TINCAN), args)
+        self.run(tincan(), args)
     }
 
     /// `tincan` of the machine's user who is not root.

@@ -6,7 +6,9 @@ mod clean;
 mod dry_run;
 #[cfg(feature = "faults")]
 mod faults;
+mod feature;
 mod host;
+mod kernel;
 mod machine;
 mod many;
 mod namespaces;
@@ -33,6 +35,7 @@ fn main() -> std::process::ExitCode {
         bad_input::tests(),
         many::tests(),
         rootless::tests(),
+        kernel::tests(),
     ];
     #[cfg(feature = "faults")]
     let cases = [cases.concat(), faults::tests()];

@@ -7,14 +7,14 @@ use crate::host::{Case, Host, tests};
 /// The tests of this file.
 pub fn tests() -> Vec<Case> {
     tests![
-        a_user_namespace_has_its_ids,
-        a_user_namespace_is_wired_and_limited,
-        a_user_namespace_keeps_the_hosts_network,
-        every_kind_is_joined_by_path,
-        a_user_namespace_is_joined_by_path,
-        a_mount_namespace_is_joined_as_it_is,
+        a_user_namespace_has_its_ids needs [Root],
+        a_user_namespace_is_wired_and_limited needs [Root],
+        a_user_namespace_keeps_the_hosts_network needs [Root],
+        every_kind_is_joined_by_path needs [Root],
+        a_user_namespace_is_joined_by_path needs [Root],
+        a_mount_namespace_is_joined_as_it_is needs [Root],
         clocks_are_offset,
-        a_new_namespace_is_another_than_the_hosts,
+        a_new_namespace_is_another_than_the_hosts needs [Root],
     ]
 }
 

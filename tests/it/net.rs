@@ -9,7 +9,7 @@ pub fn tests() -> Vec<Case> {
         what_one_value_asks_for_is_not_chosen_for_another,
         two_wires_into_one_container_have_two_names_there,
         what_gave_way_comes_back,
-        a_dry_run_moves_nothing_and_prints_the_move,
+        a_dry_run_moves_nothing_and_prints_the_move needs [Root],
         an_end_that_stays_knows_its_new_address,
         a_run_can_be_repeated_at_once,
         a_pair_can_be_repeated_at_once_into_a_running_container,
@@ -20,7 +20,7 @@ pub fn tests() -> Vec<Case> {
         what_is_behind_another_wire_is_in_use,
         the_smallest_and_the_largest_mtu,
         names_as_long_as_they_can_be,
-        a_link_on_the_host_tells_whose_it_is,
+        a_link_on_the_host_tells_whose_it_is needs [Root],
         a_wire_goes_by_either_end_and_is_forgotten,
         of_two_that_add_one_interface_one_wins,
     ]
@@ -93,13 +93,21 @@ fn what_gave_way_comes_back(host: &Host) {
     ];
     assert_eq!(host_ends(host), both);
     for ip in ["172.16.0.1", "172.16.0.2", "fd00::1", "fd00::2"] {
-        host.sh(&format!("ping -q -c1 -W2 {ip}"));
+        host.wait_until("it is reached", || {
+            let said = host.sh(&format!("ping -q -c1 -W2 {ip} 2>&1 || true"));
+            said.contains(" 0% packet loss")
+        });
     }
     delete(host, "b");
     host.wait_until("the address is back", || {
         host_ends(host) == ["veth-a 172.16.0.2 peer 172.16.0.1/32"]
     });
-    host.sh("ping -q -c1 -W2 172.16.0.1; ping -q -c1 -W2 fd00::1");
+    host.sh("ping -q -c1 -W2 172.16.0.1");
+    // The kernel adds the route to the other end from a work queue (addrconf_dad_completed in net/ipv6/addrconf.c).
+    host.wait_until("the other end is reached by IPv6", || {
+        let said = host.sh("ping -q -c1 -W2 fd00::1 2>&1 || true");
+        said.contains(" 0% packet loss")
+    });
     // Whoever goes first gives nothing back to one that is gone.
     stays(host, "b", &["172.16.0.2/16"]);
     delete(host, "a");

@@ -9,25 +9,25 @@ use super::machine::{RUNTIME, SUBIDS, USER};
 
 pub fn tests() -> Vec<Case> {
     tests![
-        a_users_container_is_wired_to_the_users_host,
-        a_users_containers_are_wired_to_each_other,
-        later_commands_join_what_the_first_one_made,
-        ids_are_those_of_subuid,
-        without_subids_root_is_the_only_one,
-        a_bundle_has_the_users_ids,
-        a_created_container_is_wired_and_entered,
-        limits_that_are_not_delegated_are_told_once,
-        the_machines_network_is_kept_with_host,
-        forbidden_user_namespaces_are_told,
-        a_missing_helper_is_told,
-        a_broken_helper_is_told,
-        a_full_or_closed_place_for_state_is_told,
-        a_holder_that_was_killed_is_told,
-        the_machine_has_nothing_of_it,
-        the_outside_is_reached_and_comes_in,
-        without_a_way_outside_users_are_told,
+        a_users_container_is_wired_to_the_users_host needs [Root],
+        a_users_containers_are_wired_to_each_other needs [Root],
+        later_commands_join_what_the_first_one_made needs [Root],
+        ids_are_those_of_subuid needs [Root],
+        without_subids_root_is_the_only_one needs [Root],
+        a_bundle_has_the_users_ids needs [Root],
+        a_created_container_is_wired_and_entered needs [Root],
+        limits_that_are_not_delegated_are_told_once needs [Root],
+        the_machines_network_is_kept_with_host needs [Root],
+        forbidden_user_namespaces_are_told needs [Root],
+        a_missing_helper_is_told needs [Root],
+        a_broken_helper_is_told needs [Root],
+        a_full_or_closed_place_for_state_is_told needs [Root],
+        a_holder_that_was_killed_is_told needs [Root],
+        the_machine_has_nothing_of_it needs [Root],
+        the_outside_is_reached_and_comes_in needs [Root],
+        without_a_way_outside_users_are_told needs [Root],
         #[cfg(feature = "faults")]
-        a_fault_at_every_step_leaves_nothing,
+        a_fault_at_every_step_leaves_nothing needs [Root],
     ]
 }
 

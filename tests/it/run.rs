@@ -13,15 +13,15 @@ pub fn tests() -> Vec<Case> {
         one_value_wires_both_families,
         a_container_is_wired_to_a_running_one,
         the_network_of_a_container_is_joined,
-        the_network_of_a_name_is_joined,
+        the_network_of_a_name_is_joined needs [Root],
         there_is_only_lo_with_none,
-        the_hosts_network_is_kept_with_host,
+        the_hosts_network_is_kept_with_host needs [Root],
         a_namespace_is_shared,
         writes_to_a_rootfs_are_thrown_away,
         writable_writes_through,
         read_only_takes_no_write,
-        the_network_has_its_name,
-        gc_clears_a_killed_run_away,
+        the_network_has_its_name needs [Root],
+        gc_clears_a_killed_run_away needs [Root],
     ]
 }
 

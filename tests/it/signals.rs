@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::host::{Case, Host, tests};
+use super::host::{Case, Host, tests, tincan};
 
 pub fn tests() -> Vec<Case> {
     tests![
@@ -242,7 +242,7 @@ fn unread(args: &[&str]) -> Output {
 }
 
 fn to(args: &[&str], stdout: Stdio) -> Output {
-    let mut command = Command::new(Host::TINCAN);
+    let mut command = tincan();
     command.args(args).stdin(Stdio::null()).stdout(stdout);
     command
         .stderr(Stdio::piped())

@@ -13,7 +13,7 @@ console=$out.console
 : >"$out"
 # The disks are not written to: what the machine writes goes to a temporary file of QEMU's.
 timeout --foreground -k 5 "$seconds" qemu-system-x86_64 \
-    -accel tcg,thread=multi -cpu max -smp "$(nproc)" -m 4096 \
+    -accel tcg,thread=multi -cpu max -smp 1 -m 3072 \
     -nodefaults -no-user-config -display none -no-reboot \
     -kernel "$images/$suite.vmlinuz" -initrd "$images/$suite.initrd" \
     -append "console=ttyS0 panic=-1 quiet systemd.show_status=false systemd.unified_cgroup_hierarchy=1 $*" \

@@ -1,0 +1,77 @@
+//! What a test needs of the kernel and of who runs it. Where that is not there, the test is skipped: ignored, with the reason
+//! shown and counted, since nothing passes by not running.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Something that not every machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The machine's own root: the suite is not that of a user.
+    Root,
+    /// cgroups of version 1.
+    CgroupV1,
+    /// cgroups of version 2, with controllers.
+    CgroupV2,
+    /// The queueing discipline that delays and loses packets (tc-netem(8)).
+    Netem,
+    /// Links that share their parent's link-layer address.
+    Ipvlan,
+    /// Links that are tagged (802.1Q).
+    Vlan,
+    /// Encrypted tunnels.
+    Wireguard,
+    /// Links that swallow everything.
+    Dummy,
+    /// Pairs of links with programs instead of queues (Linux 6.7).
+    Netkit,
+    /// Pressure stall information (psi.rst).
+    Psi,
+}
+
+impl Need {
+    /// Why this is not there; none if it is.
+    pub fn missing(self) -> Option<String> {
+        match self {
+            Need::Root => super::host::is_user().then(|| "a user may not".to_owned()),
+            Need::CgroupV1 => lacks(Path::new("/sys/fs/cgroup/memory").exists(), "v1 cgroups"),
+            Need::CgroupV2 => lacks(
+                fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+                    .is_ok_and(|controllers| controllers.contains("memory")),
+                "v2 cgroups alone",
+            ),
+            Need::Netem => works(
+                "ip link set lo up; tc qdisc add dev lo root netem delay 1ms",
+                "sch_netem",
+            ),
+            Need::Ipvlan => works(
+                "ip link add p type veth peer name q; ip link add link p name i type ipvlan",
+                "ipvlan",
+            ),
+            Need::Vlan => works(
+                "ip link add p type veth peer name q; ip link add link p name v type vlan id 5",
+                "8021q",
+            ),
+            Need::Wireguard => works("ip link add w type wireguard", "wireguard"),
+            Need::Dummy => works("ip link add d type dummy", "dummy"),
+            Need::Netkit => works(
+                "ip link add k type netkit",
+                "netkit, or this iproute2 does not know it",
+            ),
+            Need::Psi => lacks(Path::new("/proc/pressure/cpu").exists(), "PSI"),
+        }
+    }
+}
+
+fn lacks(is_there: bool, what: &str) -> Option<String> {
+    (!is_there).then(|| format!("this kernel has no {what}"))
+}
+
+/// Tries it, in a network namespace of its own.
+fn works(script: &str, what: &str) -> Option<String> {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-euc", script]);
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    lacks(status.is_ok_and(|status| status.success()), what)
+}
