@@ -46,17 +46,17 @@ impl Need {
                 "sch_netem",
             ),
             Need::Ipvlan => works(
-                "ip link add p type veth peer name q; ip link add link p name i type ipvlan",
+                "ip link add name p0 type veth peer name q0; ip link add link p0 name i0 type ipvlan",
                 "ipvlan",
             ),
             Need::Vlan => works(
-                "ip link add p type veth peer name q; ip link add link p name v type vlan id 5",
+                "ip link add name p0 type veth peer name q0; ip link add link p0 name v0 type vlan id 5",
                 "8021q",
             ),
-            Need::Wireguard => works("ip link add w type wireguard", "wireguard"),
-            Need::Dummy => works("ip link add d type dummy", "dummy"),
+            Need::Wireguard => works("ip link add name w0 type wireguard", "wireguard"),
+            Need::Dummy => works("ip link add name d0 type dummy", "dummy"),
             Need::Netkit => works(
-                "ip link add k type netkit",
+                "ip link add name k0 type netkit",
                 "netkit, or this iproute2 does not know it",
             ),
             Need::Psi => lacks(Path::new("/proc/pressure/cpu").exists(), "PSI"),

@@ -136,7 +136,8 @@ fn v2_device_rules_are_enforced(host: &Host) {
     // The same node and the same rights; the rule alone differs.
     for (allow, code) in [(true, "0\n"), (false, "1\n")] {
         let bundle = host.bundle(if allow { "allowed" } else { "denied" }, |spec| {
-            let script = "mknod /tmp/d b 7 0 2>/dev/null; echo $?";
+            // The kernel's log: no device that containers may use by default, and anybody may write to it.
+            let script = "mknod /tmp/k c 1 11 && echo test 2>/dev/null >/tmp/k; echo $?";
             spec["process"]["args"] = json!(["sh", "-c", script]);
             for set in ["effective", "permitted", "bounding"] {
                 spec["process"]["capabilities"][set] = json!(["CAP_MKNOD"]);
@@ -144,7 +145,7 @@ fn v2_device_rules_are_enforced(host: &Host) {
             spec["root"]["readonly"] = json!(false);
             spec["linux"]["resources"] = json!({"devices": [
                 {"allow": false, "access": "rwm"},
-                {"allow": allow, "type": "b", "major": 7, "minor": 0, "access": "m"},
+                {"allow": allow, "type": "c", "major": 1, "minor": 11, "access": "w"},
             ]});
         });
         let run = ["run", "--bundle", bundle.to_str().unwrap(), "c1"];

@@ -154,6 +154,7 @@ fn machine(job: &str) -> ExitCode {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWCGROUP;
     unshare(new).expect("new namespaces");
+    leave_the_root_cgroup().expect("the session's cgroup");
     let status = next_stage("init", job)
         .status()
         .expect("the machine's init starts");
@@ -285,6 +286,21 @@ fn enter_own_cgroups() -> io::Result<()> {
     Ok(())
 }
 
+/// Goes on in the cgroup of the machine's own processes: this process is in the root of the new cgroup namespace, where
+/// [`init`] cannot see it, and where nobody may be for controllers to be handed down.
+fn leave_the_root_cgroup() -> io::Result<()> {
+    let name = format!("{CGROUP_PREFIX}{}", std::process::id());
+    for hierarchy in hierarchies() {
+        let own = hierarchy.mount_point.join(&name);
+        let controllers = fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
+        if hierarchy.fstype == "cgroup2" && !controllers.trim().is_empty() {
+            fs::create_dir(own.join(SESSION))?;
+            fs::write(own.join(SESSION).join("cgroup.procs"), "0")?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes the cgroups of the machine with this pid, and says which directories it had left in them.
 fn remove_cgroups_of(pid: u32) -> Vec<PathBuf> {
     let name = format!("{CGROUP_PREFIX}{pid}");
@@ -389,7 +405,6 @@ fn mount_everything() -> io::Result<()> {
         mount(Some("cgroup"), at, Some(fstype), plain, options)?;
         let controllers = fs::read_to_string(at.join("cgroup.controllers")).unwrap_or_default();
         if fstype == "cgroup2" && !controllers.trim().is_empty() {
-            fs::create_dir(at.join(SESSION))?;
             for process in fs::read_to_string(at.join("cgroup.procs"))?.lines() {
                 fs::write(at.join(SESSION).join("cgroup.procs"), process)?;
             }

@@ -640,7 +640,7 @@ fn exec_enters_a_cgroup_below(host: &Host) {
             "c1",
             "sh",
             "-c",
-            "grep -c tincan/below/sub /proc/self/cgroup",
+            "grep -cE '(tincan/below|:)/sub$' /proc/self/cgroup",
         ];
         host.tincan([&["exec"], args, &look].concat())
     };
