@@ -14,7 +14,7 @@ use super::undo;
 use crate::cgroup::Entrances;
 use crate::plan::step::HookKind;
 use crate::plan::topology::{NamespaceKind, Node};
-use crate::sys::channel;
+use crate::sys::channel::{self, Report};
 use crate::sys::errno_of;
 use crate::sys::process;
 use crate::sys::signal::Interrupts;
@@ -114,19 +114,31 @@ impl Engine {
         let born = channel::pair().and_then(|(ours, theirs)| {
             let interrupts = Interrupts::hear()?;
             let v2 = entrances.and_then(Entrances::v2_dir);
-            // A process that is in the container's cgroup namespace already may not be cloned into a cgroup from one outside it
-            // (cgroup-v2.rst, nsdelegate: ENOENT): so the child joins that one when it is in the cgroup.
-            let cgroup = flags & libc::CLONE_NEWCGROUP;
-            match clone_joined(&[(target.as_fd(), flags & !cgroup)], 0, v2)? {
+            // Not yet the cgroup namespace: nobody may go from a cgroup outside of his namespace into one inside of it, where v2
+            // is mounted with `nsdelegate`, as systemd does (cgroup-v2.rst, Mounting).
+            let kind = NamespaceKind::Cgroup;
+            let last = if flags & kind.clone_flag() == 0 {
+                None
+            } else {
+                let path = format!("/proc/{}/ns/{}", first.pid, kind.proc_name());
+                Some(fs::File::open(path).map_err(|e| errno_of(&e))?)
+            };
+            let now = flags & !kind.clone_flag();
+            let joins = [(target.as_fd(), now)];
+            let joins = if now == 0 { &[] } else { &joins[..] };
+            match clone_joined(joins, 0, v2)? {
                 Birth::Parent { pid, pidfd } => Ok(HeldProcess::new(pid, pidfd, ours, interrupts)),
                 Birth::Child => {
                     drop(ours);
                     self.forget_lock();
-                    if cgroup != 0 && process::join_all(target.as_fd(), cgroup).is_err() {
-                        process::exit_now(1);
-                    }
                     // The container's processes see it from here on; nobody outside looks into it.
                     if process::hide().is_err() {
+                        process::exit_now(1);
+                    }
+                    if let Some(Err(errno)) = last.map(|ns| process::join(&ns, kind.clone_flag())) {
+                        let errno = errno.raw_os_error();
+                        // When it does not arrive, there is nobody left to tell.
+                        let _ = channel::report(&theirs, Report { step: 0, errno }, None);
                         process::exit_now(1);
                     }
                     Child {
