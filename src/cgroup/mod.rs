@@ -1,6 +1,8 @@
 //! A container's cgroup: made, limited, entered, frozen, emptied and removed, whether the host has v1 hierarchies, v2, or
 //! both (cgroups(7)).
 
+mod dbus;
+pub mod systemd;
 mod v1;
 mod v2;
 
@@ -17,8 +19,9 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::plan;
 use crate::plan::cgroup::PARENT;
-use crate::plan::facts::{CgroupLayout, Hierarchy};
+use crate::plan::facts::{CgroupLayout, Hierarchy, Manager};
 use crate::plan::topology::{Absent, Cgroup, CgroupSetting, Hierarchies};
 use crate::sys;
 use crate::sys::errno_of;
@@ -154,6 +157,26 @@ pub fn delegated(whole: CgroupLayout) -> CgroupLayout {
     }
 }
 
+/// The part of a layout in which a user's systemd makes cgroups: all of v2, but with those controllers alone that the system's
+/// gives on to it (user@.service(5)).
+pub fn delegated_to(manager: Manager, whole: CgroupLayout) -> CgroupLayout {
+    let root = plan::systemd::root(manager);
+    let v2 = whole.v2.as_ref().filter(|_| whole.v1.is_empty());
+    let v2 = v2.map(|v2| {
+        let dir = v2.mount_point.join(root.strip_prefix("/").unwrap_or(&root));
+        let given = read(&dir.join("cgroup.controllers")).unwrap_or_default();
+        Hierarchy {
+            controllers: given.split_whitespace().map(str::to_owned).collect(),
+            ..v2.clone()
+        }
+    });
+    CgroupLayout {
+        v1: Vec::new(),
+        v2,
+        whole: Some(Box::new(whole)),
+    }
+}
+
 fn delegated_part(v2: &Hierarchy) -> Option<Hierarchy> {
     let own = v2
         .mount_point
@@ -275,11 +298,16 @@ pub struct Location {
 impl Location {
     /// Where the cgroup of a plan will be.
     pub fn planned(plan: &Cgroup, layout: &CgroupLayout) -> Location {
+        Location::at(&plan.path, plan, layout)
+    }
+
+    /// Where the cgroup of a plan is, when it is at this path.
+    pub fn at(path: &Path, plan: &Cgroup, layout: &CgroupLayout) -> Location {
         let below = |h: &Hierarchy| {
             let mut dir = h.mount_point.clone();
             // No path of a bundle leads out of the hierarchy.
             let mut depth = 0;
-            for component in plan.path.components() {
+            for component in path.components() {
                 match component {
                     Component::Normal(name) => {
                         dir.push(name);
@@ -499,6 +527,15 @@ impl Location {
                 let _ = fs::remove_dir(parent);
             }
         }
+        for (_, dir) in self.v1.iter().filter(|(names, _)| !v1::is_systemds(names)) {
+            let slices = dir.ancestors().skip(1);
+            let mut slices = slices.take_while(|d| d.extension() == Some(OsStr::new("slice")));
+            // Made for this container, since systemd makes none there; the first that another one needs stays.
+            while slices
+                .next()
+                .is_some_and(|slice| fs::remove_dir(slice).is_ok())
+            {}
+        }
         if left.is_empty() {
             return Ok(());
         }
@@ -550,26 +587,7 @@ impl Group {
         for dir in location.directories() {
             make(dir)?;
         }
-        if let Some(dir) = location.v1_of("cpuset") {
-            v1::inherit_cpuset(dir, plan, layout)?;
-        }
-        if let (Some(dir), Some(v2)) = (&location.v2, &layout.v2) {
-            let needed: Vec<&str> = plan
-                .settings
-                .iter()
-                .map(|setting| setting.controller.as_str())
-                .filter(|c| {
-                    location.v1_of(c).is_none() && v2.controllers.iter().any(|has| has == c)
-                })
-                .collect();
-            let all = layout.v1.is_empty() && plan.hierarchies == Hierarchies::Every;
-            v2::enable(v2, dir, &needed, all)?;
-        }
-        write_settings(&location, &plan.settings)?;
-        let entrances = location.open_existing()?;
-        if let (Some(dir), Some(fd)) = (&location.v2, entrances.v2_dir()) {
-            v2::limit_devices(dir, fd, &plan.devices)?;
-        }
+        let entrances = set_up(&location, plan, layout)?;
         Ok(Group {
             location,
             entrances,
@@ -590,6 +608,55 @@ impl Group {
     pub fn v2_dir(&self) -> Option<BorrowedFd<'_>> {
         self.entrances.v2_dir()
     }
+}
+
+/// Gives a cgroup whose directories are there its controllers and settings, and opens the ways into it.
+fn set_up(location: &Location, plan: &Cgroup, layout: &CgroupLayout) -> Result<Entrances, Failed> {
+    if let Some(dir) = location.v1_of("cpuset") {
+        v1::inherit_cpuset(dir, plan, layout)?;
+    }
+    if let (Some(dir), Some(v2)) = (&location.v2, &layout.v2) {
+        let needed: Vec<&str> = plan
+            .settings
+            .iter()
+            .map(|setting| setting.controller.as_str())
+            .filter(|c| location.v1_of(c).is_none() && v2.controllers.iter().any(|has| has == c))
+            .collect();
+        let all = layout.v1.is_empty() && plan.hierarchies == Hierarchies::Every;
+        v2::enable(v2, dir, &needed, all)?;
+    }
+    write_settings(location, &plan.settings)?;
+    let entrances = location.open_existing()?;
+    if let (Some(dir), Some(fd)) = (&location.v2, entrances.v2_dir()) {
+        v2::limit_devices(dir, fd, &plan.devices)?;
+    }
+    Ok(entrances)
+}
+
+/// Makes the rest of a cgroup that systemd has made around a process: the hierarchies that systemd leaves alone, and what it
+/// has no properties for.
+///
+/// # Errors
+/// As [`Group::create`]; what was made stays for the undo.
+pub fn complete(
+    location: &Location,
+    plan: &Cgroup,
+    layout: &CgroupLayout,
+    pid: i32,
+) -> Result<(), Failed> {
+    for dir in location.directories() {
+        fs::create_dir_all(dir).map_err(|e| Failed::new(What::Make, dir, errno_of(&e)))?;
+    }
+    drop(set_up(location, plan, layout)?);
+    if !layout.v1.is_empty() {
+        for (_, dir) in &location.v1 {
+            write(&dir.join("tasks"), &pid.to_string())?;
+        }
+        if let Some(dir) = &location.v2 {
+            write(&dir.join("cgroup.procs"), &pid.to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory and what is missing above it. One that exists must be vacant.

@@ -44,6 +44,14 @@ pub fn inherit_cpuset(dir: &Path, plan: &Cgroup, layout: &CgroupLayout) -> Resul
     Ok(())
 }
 
+/// Whether systemd makes its units' cgroups in a hierarchy, by its controllers (systemd.resource-control(5)).
+pub fn is_systemds(controllers: &str) -> bool {
+    const OWN: [&str; 6] = ["cpu", "cpuacct", "blkio", "memory", "devices", "pids"];
+    controllers
+        .split(',')
+        .any(|one| OWN.contains(&one) || one == "name=systemd")
+}
+
 /// How long a freeze may take: a process in an uninterruptible sleep freezes only after it.
 const PATIENCE: Duration = Duration::from_secs(2);
 

@@ -153,6 +153,7 @@ pub fn plan(
             layout: engine.layout()?,
             confinement: engine.confinement(),
             hierarchies: Hierarchies::Every,
+            manager: engine.manager(),
             gate_start,
             // Also without a wire: `lo` is up before the workload is there.
             wired: true,

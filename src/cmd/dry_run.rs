@@ -50,7 +50,7 @@ fn known(engine: &Engine, name: &ContainerName) -> Known {
     let named = state.as_ref().and_then(|state| {
         state.undo.iter().find_map(|deed| match deed {
             Undo::NetnsName(name) => Some(name.clone()),
-            Undo::Cgroup(_) | Undo::Move(_) | Undo::Outside => None,
+            Undo::Cgroup(_) | Undo::Scope(_) | Undo::Move(_) | Undo::Outside => None,
         })
     });
     let process = state.and_then(|state| state.process);

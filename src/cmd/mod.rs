@@ -11,7 +11,7 @@ use nix::sys::signal::SigHandler;
 use serde_json::json;
 
 use crate::engine::error::EngineError;
-use crate::engine::hold::Engine;
+use crate::engine::hold::{CgroupDriver, Engine};
 use crate::engine::seal;
 use crate::engine::state::StateRoot;
 use crate::engine::user;
@@ -75,7 +75,7 @@ enum LogFormat {
 enum CgroupManager {
     /// tincan itself.
     Cgroupfs,
-    /// systemd: not done yet.
+    /// systemd.
     Systemd,
     /// Nobody: not done yet.
     Disabled,
@@ -108,7 +108,7 @@ struct Globals {
     /// Write to the log what is called, too
     #[arg(long)]
     debug: bool,
-    /// Let systemd make the cgroups: not done yet
+    /// Let systemd make the cgroups: cgroupsPath is SLICE:PREFIX:NAME
     #[arg(long)]
     systemd_cgroup: bool,
     /// Who makes the cgroups
@@ -129,6 +129,15 @@ impl Globals {
         Globals::from_arg_matches(&matches).ok()
     }
 
+    /// Who makes the cgroups: runc asks for systemd by the one option, crun by the other.
+    fn driver(&self) -> CgroupDriver {
+        if self.systemd_cgroup || self.cgroup_manager == CgroupManager::Systemd {
+            CgroupDriver::Systemd
+        } else {
+            CgroupDriver::Cgroupfs
+        }
+    }
+
     /// Refuses what runc and crun have and tincan does not do yet.
     fn check(&self) -> Result<(), Usage> {
         let not_yet = |option: &str, hint: &str| {
@@ -137,26 +146,11 @@ impl Globals {
                 hint,
             ))
         };
-        if self.systemd_cgroup {
+        if self.cgroup_manager == CgroupManager::Disabled {
             return not_yet(
-                "--systemd-cgroup",
-                "leave it out: tincan makes the cgroups itself, at paths such as `/tincan/ns1`",
+                "--cgroup-manager disabled",
+                "`--cgroup-manager cgroupfs` is there",
             );
-        }
-        match self.cgroup_manager {
-            CgroupManager::Cgroupfs => {}
-            CgroupManager::Systemd => {
-                return not_yet(
-                    "--cgroup-manager systemd",
-                    "`--cgroup-manager cgroupfs` is there",
-                );
-            }
-            CgroupManager::Disabled => {
-                return not_yet(
-                    "--cgroup-manager disabled",
-                    "`--cgroup-manager cgroupfs` is there",
-                );
-            }
         }
         match self.rootless {
             Rootless::False | Rootless::Auto => Ok(()),
@@ -231,7 +225,7 @@ pub fn main() -> ExitCode {
     }
     let root = globals.root.clone().unwrap_or_else(user::default_root);
     let root = StateRoot::new(std::path::absolute(&root).unwrap_or(root));
-    let engine = Engine::new(root);
+    let engine = Engine::new(root, globals.driver());
     let done = dispatch(name, matches, &engine);
     let code = done.unwrap_or_else(|error| fail(&error, &globals));
     match engine.leave() {

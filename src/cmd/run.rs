@@ -321,6 +321,7 @@ pub fn over_rootfs(
             layout: engine.layout()?,
             confinement: engine.confinement(),
             hierarchies: Hierarchies::Needed,
+            manager: engine.manager(),
             gate_start: false,
             // Also without a wire: `lo` is up before the workload is there.
             wired: true,

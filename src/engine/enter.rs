@@ -12,6 +12,8 @@ use super::hook::{self, HookFailed, Why};
 use super::state::{State, Status, remove_file};
 use super::undo;
 use crate::cgroup::Entrances;
+use crate::cgroup::systemd::Unit;
+use crate::plan::name::ContainerName;
 use crate::plan::step::HookKind;
 use crate::plan::topology::{NamespaceKind, Node};
 use crate::sys::channel::{self, Report};
@@ -94,7 +96,8 @@ impl Engine {
     }
 
     /// Starts one more process in a running container: it joins every namespace that the container does not share with us,
-    /// then performs the node's steps. `entrances` are those of the cgroup that it enters.
+    /// then performs the node's steps. `entrances` are those of the cgroup that it enters; where that is closed to us, `unit` is
+    /// what systemd lets it into.
     ///
     /// # Errors
     /// [`EngineError::NotRunning`]; the step that failed.
@@ -103,6 +106,7 @@ impl Engine {
         state: &State,
         node: &Node,
         entrances: Option<&Entrances>,
+        unit: Option<&Unit>,
     ) -> Result<Up, EngineError> {
         let failed =
             |deed: &'static str| move |errno| EngineError::of_deed(&node.name, deed, errno);
@@ -126,13 +130,26 @@ impl Engine {
             let now = flags & !kind.clone_flag();
             let joins = [(target.as_fd(), now)];
             let joins = if now == 0 { &[] } else { &joins[..] };
-            match clone_joined(joins, 0, v2)? {
-                Birth::Parent { pid, pidfd } => Ok(HeldProcess::new(pid, pidfd, ours, interrupts)),
+            let mut closed = None;
+            let birth = match clone_joined(joins, 0, v2) {
+                Err(Errno::ACCESS) if unit.is_some() => {
+                    closed = unit;
+                    clone_joined(joins, 0, None)
+                }
+                other => other,
+            };
+            match birth? {
+                Birth::Parent { pid, pidfd } => {
+                    Ok((HeldProcess::new(pid, pidfd, ours, interrupts), closed))
+                }
                 Birth::Child => {
                     drop(ours);
                     self.forget_lock();
                     // The container's processes see it from here on; nobody outside looks into it.
                     if process::hide().is_err() {
+                        process::exit_now(1);
+                    }
+                    if closed.is_some() && !matches!(channel::await_go(&theirs), Ok(true)) {
                         process::exit_now(1);
                     }
                     if let Some(Err(errno)) = last.map(|ns| process::join(&ns, kind.clone_flag())) {
@@ -156,10 +173,14 @@ impl Engine {
         });
         let up = born
             .map_err(failed("join its namespaces"))
-            .and_then(|mut process| {
+            .and_then(|(mut process, closed)| {
+                let mut entered = match closed {
+                    Some(unit) => let_in(&mut process, unit, &node.name),
+                    None => Ok(()),
+                };
                 loop {
-                    match process.next_report(node) {
-                        Ok(Some(_)) => {}
+                    match entered.and_then(|()| process.next_report(node)) {
+                        Ok(Some(_)) => entered = Ok(()),
                         Ok(None) => return Ok(process),
                         Err(error) => {
                             process.end();
@@ -181,6 +202,14 @@ impl Engine {
             }
         }
     }
+}
+
+/// Lets systemd put a process, which waits for it, into a container's cgroup.
+fn let_in(process: &mut HeldProcess, unit: &Unit, name: &ContainerName) -> Result<(), EngineError> {
+    unit.attach(process.pid, &process.interrupts)
+        .map_err(|cause| EngineError::of_systemd(name, cause))?;
+    channel::go(&process.channel)
+        .map_err(|errno| EngineError::of_deed(name, "let its process go on", errno))
 }
 
 /// The kinds of namespace, as CLONE_NEW* flags, in which a process is elsewhere than we are. Joining one's own user namespace

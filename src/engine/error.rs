@@ -77,6 +77,14 @@ pub enum EngineError {
         /// What and why.
         cause: cgroup::Failed,
     },
+    /// Its cgroup, which systemd was to make.
+    #[error("{container}: {cause}")]
+    Systemd {
+        /// Which container.
+        container: ContainerName,
+        /// What and why.
+        cause: cgroup::systemd::Failed,
+    },
     /// A wire.
     #[error("{container}: {action}: {cause}")]
     Wire {
@@ -178,6 +186,15 @@ impl EngineError {
         matches!(self, EngineError::Hook { .. })
     }
 
+    /// What systemd did not do for a container.
+    pub fn of_systemd(container: &ContainerName, cause: cgroup::systemd::Failed) -> Self {
+        let container = container.clone();
+        match cause.interrupted_by() {
+            Some(signal) => EngineError::Interrupted { container, signal },
+            None => EngineError::Systemd { container, cause },
+        }
+    }
+
     /// A failure of something that the engine did for a container.
     pub fn of_deed(container: &ContainerName, deed: impl Into<String>, errno: Errno) -> Self {
         EngineError::Step {
@@ -236,6 +253,7 @@ impl EngineError {
             } if !rustix::process::geteuid().is_root() => {
                 Some("this needs root: try again with sudo".to_owned())
             }
+            EngineError::Systemd { cause, .. } => cause.hint().map(str::to_owned),
             _ => None,
         }
     }

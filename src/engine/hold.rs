@@ -20,13 +20,15 @@ use super::seal::Own;
 use super::state::{ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
 use super::undo;
 use super::user::{self, Need, User};
+use crate::cgroup::systemd::{self, Unit};
 use crate::cgroup::{self, Group};
 use crate::net::netlink::{Netlink, Refused};
 use crate::net::wire::{self, Site};
-use crate::plan::facts::{CgroupLayout, Confinement};
+use crate::plan::facts::{CgroupLayout, Confinement, Manager};
 use crate::plan::name::ContainerName;
 use crate::plan::step::{Gate, Step};
 use crate::plan::subid::{self, IdKind};
+use crate::plan::systemd::Scope;
 use crate::plan::topology::{
     Cgroup, HostStep, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
 };
@@ -39,12 +41,23 @@ use crate::sys::signal::{Interrupts, Woken};
 pub struct Engine {
     /// Where it keeps what it knows.
     pub root: StateRoot,
+    /// Who makes the cgroups.
+    driver: CgroupDriver,
     /// How this host's cgroups are laid out, once somebody has asked.
     layout: OnceCell<CgroupLayout>,
     /// The namespaces of a user who is not root, once a command has asked for them.
     user: OnceCell<User>,
     /// What there is not for its root, once somebody has asked.
     confinement: OnceCell<Option<Confinement>>,
+}
+
+/// Who makes the cgroups of containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// tincan itself.
+    Cgroupfs,
+    /// The systemd of whoever calls.
+    Systemd,
 }
 
 /// A container that is up: running, or created and waiting for `start`.
@@ -77,7 +90,7 @@ pub(super) struct HeldProcess {
     /// The master of its terminal, once it has opened one.
     pub(super) console: Option<OwnedFd>,
     pub(super) pid: i32,
-    interrupts: Interrupts,
+    pub(super) interrupts: Interrupts,
     /// The namespace, and a socket in it, once something has asked for them.
     network: Option<(OwnedFd, Netlink)>,
 }
@@ -136,9 +149,10 @@ impl HeldProcess {
 
 impl Engine {
     /// An engine over this state root.
-    pub fn new(root: StateRoot) -> Self {
+    pub fn new(root: StateRoot, driver: CgroupDriver) -> Self {
         Engine {
             root,
+            driver,
             layout: OnceCell::new(),
             user: OnceCell::new(),
             confinement: OnceCell::new(),
@@ -203,6 +217,11 @@ impl Engine {
         Netlink::open()
     }
 
+    /// The systemd that is to make the cgroups, if one is.
+    pub fn manager(&self) -> Option<Manager> {
+        (self.driver == CgroupDriver::Systemd).then(systemd::manager)
+    }
+
     /// How this host's cgroups are laid out.
     ///
     /// # Errors
@@ -211,7 +230,10 @@ impl Engine {
         if self.layout.get().is_none() {
             let mut layout = cgroup::layout().map_err(EngineError::Layout)?;
             if self.confinement().is_some() {
-                layout = cgroup::delegated(layout);
+                layout = match self.manager() {
+                    Some(manager) => cgroup::delegated_to(manager, layout),
+                    None => cgroup::delegated(layout),
+                };
             }
             // A cell that is filled by nobody else: there is one thread.
             let _ = self.layout.set(layout);
@@ -267,6 +289,7 @@ impl<'a> Raising<'a> {
         match step {
             HostStep::Claim { node } => self.claim(&self.topology.nodes[node]),
             HostStep::Cgroup { node } => self.cgroup(node),
+            HostStep::Scope { node } => self.scope(node),
             HostStep::Clone { node } => self.clone_process(node),
             HostStep::Map { node } => self.map(node),
             HostStep::Record { node } => {
@@ -336,7 +359,12 @@ impl<'a> Raising<'a> {
     fn claim(&mut self, node: &'a Node) -> Result<(), EngineError> {
         undo::make_way(self.engine, &node.name)?;
         let mut undo = Vec::new();
-        if let Some(plan) = &node.cgroup {
+        let scope = node.cgroup.as_ref().and_then(|plan| plan.scope.as_ref());
+        let made_here = node.cgroup.as_ref().filter(|plan| plan.scope.is_none());
+        if let Some(scope) = scope {
+            undo.push(Undo::Scope(self.unit(&node.name, scope)));
+        }
+        if let Some(plan) = made_here {
             let location = self.location(plan)?;
             if let Err(cause) = location.check_vacant() {
                 // By whoever has taken the name just now: then that is what to tell.
@@ -376,11 +404,7 @@ impl<'a> Raising<'a> {
             rootfs: node.identity.rootfs.clone(),
             created: now(),
             annotations: node.identity.annotations.clone(),
-            cgroup: node
-                .cgroup
-                .as_ref()
-                .map(|plan| self.location(plan))
-                .transpose()?,
+            cgroup: made_here.map(|plan| self.location(plan)).transpose()?,
             undo,
             workload: node.identity.workload.clone(),
             wires: self
@@ -437,6 +461,44 @@ impl<'a> Raising<'a> {
         );
         held.group = Some(group);
         Ok(())
+    }
+
+    /// The unit of a container's scope: by its description, no other container's of the same name is taken for it.
+    fn unit(&self, name: &ContainerName, scope: &Scope) -> Unit {
+        let root = self.engine.root.path().display();
+        Unit::of(scope, format!("tincan container {name} ({root})"))
+    }
+
+    fn scope(&mut self, index: usize) -> Result<(), EngineError> {
+        let layout = self.engine.layout()?;
+        let node = self.held[index].node;
+        let plan = node.cgroup.as_ref();
+        let (plan, scope) = plan
+            .and_then(|plan| Some((plan, plan.scope.as_ref()?)))
+            .expect("only nodes with a scope have this step");
+        let unit = self.unit(&node.name, scope);
+        let held = &mut self.held[index];
+        let process = held.process.as_ref().expect("a scope is around a process");
+        let pid = process.pid;
+        let path = unit
+            .start(scope, pid, layout, &process.interrupts)
+            .map_err(|cause| {
+                if cause.made_nothing() {
+                    // A unit of that name is somebody else's.
+                    let is_scope = |deed: &Undo| matches!(deed, Undo::Scope(_));
+                    held.state.undo.retain(|deed| !is_scope(deed));
+                }
+                EngineError::of_systemd(&node.name, cause)
+            })?;
+        let location = cgroup::Location::at(&path, plan, layout);
+        // systemd's own part goes with the unit. Undone before that is what is made now.
+        held.state.undo.push(Undo::Cgroup(location.clone()));
+        held.state.cgroup = Some(location.clone());
+        self.engine.root.save(&held.state)?;
+        cgroup::complete(&location, plan, layout, pid).map_err(|cause| EngineError::Cgroup {
+            container: node.name.clone(),
+            cause,
+        })
     }
 
     fn clone_process(&mut self, index: usize) -> Result<(), EngineError> {

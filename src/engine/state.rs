@@ -64,6 +64,16 @@ pub struct State {
     pub cgroup: Option<cgroup::Location>,
 }
 
+impl State {
+    /// The unit by which systemd made its cgroup, if that did.
+    pub fn unit(&self) -> Option<&cgroup::systemd::Unit> {
+        self.undo.iter().find_map(|deed| match deed {
+            Undo::Scope(unit) => Some(unit),
+            Undo::Cgroup(_) | Undo::NetnsName(_) | Undo::Move(_) | Undo::Outside => None,
+        })
+    }
+}
+
 /// A step after the start gate: its index in the plan, and what it does, in words.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReleaseStep {
@@ -83,6 +93,8 @@ pub struct ReleaseStep {
 pub enum Undo {
     /// Remove the cgroup.
     Cgroup(cgroup::Location),
+    /// Stop the unit that systemd made for it.
+    Scope(cgroup::systemd::Unit),
     /// Unmount and remove the name for `ip netns`.
     NetnsName(String),
     /// End the process that leads to the outside.

@@ -83,6 +83,11 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
                     causes.extend(failures.iter().map(ToString::to_string));
                 }
             }
+            Undo::Scope(unit) => {
+                if let Err(failed) = unit.stop() {
+                    causes.push(failed.to_string());
+                }
+            }
             Undo::Move(moved) => {
                 if let Err(error) = give_way::undo(engine, moved) {
                     causes.push(error.to_string());

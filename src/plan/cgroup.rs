@@ -89,6 +89,7 @@ pub fn cgroup(
         devices,
         hierarchies,
         undelegated,
+        scope: None,
     })
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// What the root of a user namespace lacks of the machine's: file systems that belong to namespaces of the machine cannot be
 /// mounted, device rules and cgroups are not to be had beyond what is delegated ([`CgroupLayout::whole`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,4 +49,14 @@ impl Hierarchy {
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|has| has == controller)
     }
+}
+
+/// A systemd that makes cgroups for those who ask (org.freedesktop.systemd1(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// Process 1, for root.
+    System,
+    /// The one of a user, with this id.
+    User(u32),
 }

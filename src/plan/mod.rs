@@ -9,4 +9,6 @@ pub mod net;
 pub mod oci;
 pub mod step;
 pub mod subid;
+pub mod systemd;
 pub mod topology;
+pub mod variant;

@@ -110,6 +110,8 @@ pub enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gate {
+    /// systemd has put the process into the container's cgroup.
+    Cgroup,
     /// The parent has written the id maps and clock offsets.
     Maps,
     /// The container's mounts are made; the parent runs the hooks that want to see them.
@@ -123,6 +125,7 @@ pub enum Gate {
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Gate::Cgroup => "cgroup",
             Gate::Maps => "maps",
             Gate::Hooks => "hooks",
             Gate::Wired => "wired",

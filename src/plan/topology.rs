@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
 use super::net::Outside;
 use super::step::{Gate, Hook, Step};
+use super::systemd::Scope;
 
 /// Containers to start, and the wires to put between them, running containers and the host.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -253,6 +254,9 @@ pub struct Cgroup {
     pub hierarchies: Hierarchies,
     /// The properties that a user who is not root asks for, and has no cgroup for.
     pub undelegated: Vec<String>,
+    /// The unit by which systemd makes it around the first process; without, the engine makes it before there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
 }
 
 /// In which of the host's hierarchies a cgroup is made. On v2 there is only one.
@@ -454,6 +458,11 @@ pub enum HostStep {
         /// Which node.
         node: usize,
     },
+    /// Let systemd make its cgroup around its first process, and set its limits.
+    Scope {
+        /// Which node.
+        node: usize,
+    },
     /// Clone its first process into its namespaces, held at its first gate.
     Clone {
         /// Which node.
@@ -542,11 +551,18 @@ impl Topology {
             steps.push(HostStep::Claim { node })
         });
         each(&mut steps, &|node, n, steps| {
-            if n.cgroup.is_some() {
+            if n.cgroup.as_ref().is_some_and(|one| one.scope.is_none()) {
                 steps.push(HostStep::Cgroup { node });
             }
             steps.push(HostStep::Clone { node });
             steps.push(HostStep::Record { node });
+            if n.has_gate(Gate::Cgroup) {
+                steps.push(HostStep::Scope { node });
+                steps.push(HostStep::Open {
+                    node,
+                    gate: Gate::Cgroup,
+                });
+            }
             if n.has_gate(Gate::Maps) {
                 steps.push(HostStep::Map { node });
                 steps.push(HostStep::Open {
@@ -604,6 +620,18 @@ impl Topology {
         let (node, what) = match step {
             HostStep::Claim { node } => (node, "take the name".to_owned()),
             HostStep::Cgroup { node } => (node, "make the cgroup".to_owned()),
+            HostStep::Scope { node } => {
+                let scope = self.nodes[node]
+                    .cgroup
+                    .as_ref()
+                    .and_then(|c| c.scope.as_ref());
+                let what = scope.map_or(String::new(), |scope| {
+                    let properties: Vec<_> =
+                        scope.properties.iter().map(ToString::to_string).collect();
+                    format!("start the scope {scope} with {}", properties.join(" "))
+                });
+                (node, what)
+            }
             HostStep::Clone { node } => (node, "clone into the namespaces".to_owned()),
             HostStep::Map { node } => (node, "map its ids and clocks".to_owned()),
             HostStep::Record { node } => (node, "record the process".to_owned()),

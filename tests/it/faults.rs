@@ -8,7 +8,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::host::{Case, Host, tests};
+use super::host::{Case, Host, own_mark, tests};
 
 /// More steps than any plan has: a walk that comes here never met a run that is through.
 const MANY: usize = 500;
@@ -35,6 +35,9 @@ pub fn tests() -> Vec<Case> {
         faults_in_link_del,
         faults_while_an_address_makes_way,
         kills_in_delete,
+        errors_in_create_with_a_scope needs [Root, Systemd],
+        kills_in_create_with_a_scope needs [Root, Systemd],
+        kills_in_delete_with_a_scope needs [Root, Systemd],
     ]
 }
 
@@ -540,18 +543,52 @@ fn faults_while_an_address_makes_way(host: &Host) {
 fn kills_in_delete(host: &Host) {
     let bundle = bundle(host, &["sleep", "1000"]);
     let create = ["create", "-b", &bundle, "--net", "172.16.0.1/16", "f"];
+    walk_delete(host, &create, END_F);
+}
+
+fn walk_delete(host: &Host, create: &[&str], end: &[&str]) {
     for step in 0..MANY {
-        let created = quiet(host, &create, NO_FAULT);
+        let created = quiet(host, create, NO_FAULT);
         assert_eq!((created.code, created.said.as_str()), (Some(0), ""));
         let fault = Fault::Kill.at("undo", step);
-        let delete = quiet(host, END_F, &fault);
+        let delete = quiet(host, end, &fault);
         eprintln!("delete with {fault}: {delete:?}");
         if !delete.met {
             assert_eq!(delete.code, Some(0), "{delete:?}");
             assert!(step > 1, "delete has only {step} steps");
             return;
         }
-        host.tincan(END_F).ok();
+        host.tincan(end.iter()).ok();
         host.assert_clean();
     }
+}
+
+/// Scopes are of the machine's systemd: their containers are known by a name that no other test's has. What goes on in their
+/// first processes is as in every other.
+fn create_with_a_scope(host: &Host, fault: Fault) {
+    let bundle = bundle(host, &["sleep", "1000"]);
+    let name = format!("f{}", own_mark());
+    Walk {
+        host,
+        args: vec!["--systemd-cgroup", "create", "-b", &bundle, &name],
+        sides: &["host"],
+        fault,
+        after: &[&["delete", "--force", &name]],
+    }
+    .go();
+}
+
+fn errors_in_create_with_a_scope(host: &Host) {
+    create_with_a_scope(host, Fault::Error);
+}
+
+fn kills_in_create_with_a_scope(host: &Host) {
+    create_with_a_scope(host, Fault::Kill);
+}
+
+fn kills_in_delete_with_a_scope(host: &Host) {
+    let bundle = bundle(host, &["sleep", "1000"]);
+    let name = format!("f{}", own_mark());
+    let create = ["--systemd-cgroup", "create", "-b", &bundle, &name];
+    walk_delete(host, &create, &["delete", "--force", &name]);
 }

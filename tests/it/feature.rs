@@ -28,6 +28,8 @@ pub enum Need {
     Netkit,
     /// Pressure stall information (psi.rst).
     Psi,
+    /// systemd as process 1, with a bus: the test runs beside it, and not on a machine that is all its own.
+    Systemd,
 }
 
 impl Need {
@@ -59,6 +61,12 @@ impl Need {
                 "ip link add name k0 type netkit",
                 "netkit, or this iproute2 does not know it",
             ),
+            // By the directory every program knows systemd (sd_booted(3)).
+            Need::Systemd => {
+                let places = ["/run/systemd/system", "/run/dbus/system_bus_socket"];
+                let is_there = places.iter().all(|place| Path::new(place).exists());
+                (!is_there).then(|| "systemd is not process 1 here, or has no bus".to_owned())
+            }
             Need::Psi => lacks(Path::new("/proc/pressure/cpu").exists(), "PSI"),
         }
     }

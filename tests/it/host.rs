@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use serde_json::Value;
 
 use super::feature::Need;
-use super::machine::{self, STAGE, WORK, directories_below, hierarchies, settles};
+use super::machine::{self, Kind, STAGE, WORK, directories_below, hierarchies, settles};
 
 /// How long a test may take before its host is taken away.
 const TEST_LIMIT: Duration = Duration::from_secs(300);
@@ -38,6 +38,15 @@ impl Case {
     pub fn new(name: &'static str, needs: &'static [Need], run: fn(&Host)) -> Self {
         let name = name.strip_prefix("it::").unwrap_or(name);
         Case { name, needs, run }
+    }
+
+    /// On which kind of machine it runs.
+    fn kind(&self) -> Kind {
+        if self.needs.contains(&Need::Systemd) {
+            Kind::BesideSystemd
+        } else {
+            Kind::Alone
+        }
     }
 }
 
@@ -63,10 +72,11 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
     };
     let case = cases.into_iter().find(|case| case.name == name);
     let case = case.expect("the runner names a test that exists");
-    machine::go_on(&stage, case.name, || {
+    machine::go_on(&stage, case.name, case.kind(), || {
         let beside = is_user().then(Beside::start);
         let host = Host {
-            before: Facts::now(),
+            kind: case.kind(),
+            before: Facts::now(case.kind()),
             rootfs: OnceCell::new(),
         };
         (case.run)(&host);
@@ -182,7 +192,7 @@ impl Drop for Beside {
 struct Facts(BTreeSet<String>);
 
 impl Facts {
-    fn now() -> Self {
+    fn now(kind: Kind) -> Self {
         let mut facts = BTreeSet::new();
         let mut tell = |kind: &str, of: &str| {
             facts.insert(format!("{kind}: {}", of.trim()));
@@ -213,11 +223,16 @@ impl Facts {
                 tell("state", &path.to_string_lossy());
             }
         }
+        // Beside systemd, what is not ours comes and goes.
+        let is_shared = kind == Kind::BesideSystemd;
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo is readable");
         for line in mountinfo.lines() {
             let fields: Vec<&str> = line.split(' ').collect();
             // `ip netns add` mounts this directory on itself and leaves it so for the next (ip-netns(8)).
-            if fields[4] != "/run/netns" {
+            let is_own = machine::OWN_PLACES
+                .iter()
+                .any(|own| Path::new(fields[4]).starts_with(own));
+            if fields[4] != "/run/netns" && (is_own || !is_shared) {
                 tell(
                     "mount",
                     &format!("{} of {} on {}", fields[0], fields[3], fields[4]),
@@ -226,9 +241,22 @@ impl Facts {
         }
         for hierarchy in hierarchies() {
             for dir in directories_below(&hierarchy.mount_point) {
-                tell("cgroup", &dir.to_string_lossy());
+                let dir = dir.to_string_lossy();
+                if !is_shared || dir.contains(&own_mark()) {
+                    tell("cgroup", &dir);
+                }
             }
         }
+        if is_shared {
+            let units = Command::new("systemctl")
+                .args(["list-units", "--all", "--plain", "--no-legend", "--full"])
+                .output()
+                .expect("systemctl runs");
+            let units = String::from_utf8_lossy(&units.stdout);
+            let own = units.lines().filter(|line| line.contains(&own_mark()));
+            own.for_each(|line| tell("unit", line));
+        }
+        let own = machine::descendants(std::os::unix::process::parent_id());
         for entry in fs::read_dir("/proc").expect("/proc is readable").flatten() {
             let name = entry.file_name();
             let Some(pid) = name
@@ -237,6 +265,9 @@ impl Facts {
             else {
                 continue;
             };
+            if is_shared && !own.iter().any(|pid| *pid.to_string() == *name) {
+                continue;
+            }
             // Gone meanwhile is gone.
             if let Ok(stat) = fs::read_to_string(entry.path().join("stat")) {
                 let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
@@ -276,6 +307,11 @@ impl Facts {
     }
 }
 
+/// What the names of a test have in them that are known beyond its own host: the test's process, one of all on the machine.
+pub fn own_mark() -> String {
+    format!("-{}x", std::process::id())
+}
+
 /// All files below a directory that is perhaps not there; the directory itself does not count.
 fn everything_below(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -290,6 +326,7 @@ fn everything_below(dir: &Path) -> Vec<PathBuf> {
 
 /// The disposable host that a test runs on.
 pub struct Host {
+    kind: Kind,
     before: Facts,
     rootfs: OnceCell<PathBuf>,
 }
@@ -390,7 +427,7 @@ impl Host {
 
     /// What this host has more or less than at the test's beginning.
     pub fn differences(&self) -> Vec<String> {
-        Facts::now().differences(&self.before)
+        Facts::now(self.kind).differences(&self.before)
     }
 
     /// Fails the test unless the host is as it was at the beginning: the same links, addresses, routes, named

@@ -62,6 +62,15 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// What the cgroups of a machine are called, before the pid of the process that made them.
 const CGROUP_PREFIX: &str = "tincan-test-";
 
+/// How much of a machine is its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Everything: nobody outside knows of what happens there.
+    Alone,
+    /// All but the processes and cgroups, which are those of the systemd that runs outside.
+    BesideSystemd,
+}
+
 /// Runs a job on a machine of its own, from outside: this program is started again, with the job's name as its argument,
 /// and has to call [`go_on`]. Fails, with what the job printed, when it failed, took longer than `limit` or left a cgroup.
 pub fn run(job: &str, limit: Duration, shown: bool) -> Result<(), String> {
@@ -97,10 +106,10 @@ pub fn stage() -> Option<(String, String)> {
 }
 
 /// Goes on with a stage; the innermost does the work, and fails by a panic.
-pub fn go_on(stage: &str, job: &str, work: impl FnOnce()) -> ExitCode {
+pub fn go_on(stage: &str, job: &str, kind: Kind, work: impl FnOnce()) -> ExitCode {
     match stage {
-        "machine" => machine(job),
-        "init" => init(job),
+        "machine" => machine(job, kind),
+        "init" => init(job, kind),
         "guest" => {
             fs::create_dir_all(WORK).expect("the work directory");
             std::env::set_current_dir(WORK).expect("the work directory");
@@ -144,15 +153,16 @@ fn next_stage(stage: &str, job: &str) -> Command {
 }
 
 /// The first process: still on the machine, makes the new one and waits for it.
-fn machine(job: &str) -> ExitCode {
+fn machine(job: &str, kind: Kind) -> ExitCode {
     die_with_parent();
-    enter_own_cgroups().expect("the machine's cgroups");
-    let new = CloneFlags::CLONE_NEWNS
+    let mut new = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWCGROUP;
+        | CloneFlags::CLONE_NEWIPC;
+    if kind == Kind::Alone {
+        enter_own_cgroups().expect("the machine's cgroups");
+        new |= CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWCGROUP;
+    }
     unshare(new).expect("new namespaces");
     leave_the_root_cgroup().expect("the session's cgroup");
     let status = next_stage("init", job)
@@ -163,9 +173,15 @@ fn machine(job: &str) -> ExitCode {
 
 /// The second process: pid 1 of the machine. A process of its own and not the guest, since it reaps whoever dies, and would take
 /// the guest's children from under its `wait`.
-fn init(job: &str) -> ExitCode {
+fn init(job: &str, kind: Kind) -> ExitCode {
     die_with_parent();
-    mount_everything().expect("the machine's mounts");
+    match kind {
+        Kind::Alone => mount_everything().expect("the machine's mounts"),
+        Kind::BesideSystemd => {
+            mount_own_places().expect("the machine's mounts");
+            prctl::set_child_subreaper(true).expect("PR_SET_CHILD_SUBREAPER takes 1");
+        }
+    }
     let up = Command::new("ip")
         .args(["link", "set", "lo", "up"])
         .status();
@@ -177,6 +193,9 @@ fn init(job: &str) -> ExitCode {
         match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
             Ok(status) if status.pid() == Some(guest_pid) => {
                 let status = guest.wait().expect("the guest is dead and not yet reaped");
+                if kind == Kind::BesideSystemd {
+                    end_descendants();
+                }
                 return exit_code(status);
             }
             Ok(status) => {
@@ -186,6 +205,47 @@ fn init(job: &str) -> ExitCode {
             Err(errno) => panic!("waiting for the guest: {errno}"),
         }
     }
+}
+
+/// Ends what is left of a machine's processes, where no pid namespace does: as the subreaper, this process inherits them one
+/// after the other.
+fn end_descendants() {
+    loop {
+        for pid in descendants(std::process::id()) {
+            // Dead already, or it dies now.
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        }
+        match waitpid(None, None) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The processes that descend from this one.
+pub fn descendants(of: u32) -> Vec<u32> {
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .expect("/proc is readable")
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            let parent = stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()?;
+            Some((pid, parent))
+        })
+        .collect();
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, its)| *its == parent)
+                .map(|(pid, _)| pid),
+        );
+        next += 1;
+    }
+    found.split_off(1)
 }
 
 /// Nobody is left to clean up behind a killed runner, so the whole chain goes with it: SIGKILL reaches even a pid 1 from
@@ -414,6 +474,27 @@ fn mount_everything() -> io::Result<()> {
         std::os::unix::fs::symlink(target, name)?;
     }
     add_user()
+}
+
+/// The directories in which tincan keeps something, and the one to work in.
+pub const OWN_PLACES: [&str; 3] = ["/run/tincan", "/run/netns", WORK];
+
+/// Gives the machine its own of those, where all else is as it is outside; what is mounted outside, as for a user who comes,
+/// is seen here.
+fn mount_own_places() -> io::Result<()> {
+    const NONE: Option<&str> = None;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)?;
+    for place in OWN_PLACES {
+        fs::create_dir_all(place)?;
+        mount(
+            Some("tmpfs"),
+            place,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some("mode=755"),
+        )?;
+    }
+    Ok(())
 }
 
 /// Adds the user to the tables of users, of which the machine gets copies.

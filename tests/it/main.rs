@@ -18,6 +18,7 @@ mod pair;
 mod rootless;
 mod run;
 mod signals;
+mod systemd;
 mod terminal;
 
 fn main() -> std::process::ExitCode {
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
         net::tests(),
         dry_run::tests(),
         signals::tests(),
+        systemd::tests(),
         bad_input::tests(),
         many::tests(),
         rootless::tests(),

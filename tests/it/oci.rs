@@ -817,12 +817,8 @@ fn options_of_all_commands_are_told(host: &Host) {
     assert!(said.contains("container c1 does not exist"), "{said}");
     for (args, text) in [
         (
-            &["--systemd-cgroup", "list"][..],
-            "--systemd-cgroup: tincan does not do this yet",
-        ),
-        (
-            &["--cgroup-manager", "systemd", "list"],
-            "--cgroup-manager systemd: tincan does not do this yet",
+            &["--cgroup-manager", "disabled", "list"][..],
+            "--cgroup-manager disabled: tincan does not do this yet",
         ),
         (
             &["--rootless", "true", "list"],
@@ -897,8 +893,8 @@ fn the_log_hears_of_a_command_line_that_is_not_right(host: &Host) {
         (&["start", "a/b"], "a/b"),
         (&["exec", "--cgroup"], "a value is required for '--cgroup"),
         (
-            &["--systemd-cgroup", "list"],
-            "--systemd-cgroup: tincan does not do this yet",
+            &["--cgroup-manager", "disabled", "list"],
+            "--cgroup-manager disabled: tincan does not do this yet",
         ),
         (
             &["run"],

@@ -18,12 +18,13 @@ use oci_spec::runtime::{
 use serde_json::Value;
 
 use super::cgroup;
-use super::facts::{CgroupLayout, Confinement};
+use super::facts::{CgroupLayout, Confinement, Manager};
 use super::name::ContainerName;
 use super::step::{
     Command, Device, DeviceKind, Gate, Hook, HookKind, Mount, MountAttrs, MountWhat, Propagation,
     PropagationKind, Root, Step,
 };
+use super::systemd;
 use super::topology::{
     Cgroup, Hierarchies, IdMap, IdMaps, Identity, NamespaceKind, NamespaceSource, Node, Origin,
     RuntimeHooks, Workload,
@@ -114,6 +115,8 @@ pub struct Request<'a> {
     pub confinement: Option<Confinement>,
     /// In which of them the container's cgroup is made.
     pub hierarchies: Hierarchies,
+    /// The systemd that makes it, if one is to.
+    pub manager: Option<Manager>,
     /// The process waits for `start` (`create`).
     pub gate_start: bool,
     /// The process waits for its wires.
@@ -172,16 +175,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     let is_new = |kind| namespaces.get(&kind) == Some(&NamespaceSource::New);
 
     let own_devices = own_devices(&linux)?;
-    let cgroup_path = cgroup_path(name, linux.cgroups_path().as_deref())?;
-    let resources = linux.resources().clone().unwrap_or_default();
-    let cgroup = cgroup::cgroup(
-        cgroup_path,
-        &resources,
-        &own_devices,
-        request.layout,
-        request.hierarchies,
-    )
-    .map_err(|bad| BadBundle::new(&bad.property, bad.why))?;
+    let cgroup = own_cgroup(name, spec, &linux, &own_devices, request)?;
     let (mounts, read_only_late) = mounts::plan(
         spec.mounts().as_deref().unwrap_or_default(),
         &mounts::Around {
@@ -205,7 +199,10 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         ));
     }
 
-    let mut steps = vec![Step::EnterCgroup];
+    let mut steps = vec![match &cgroup.scope {
+        None => Step::EnterCgroup,
+        Some(_) => Step::Gate(Gate::Cgroup),
+    }];
     let oom_score = process.oom_score_adj().map(Step::OomScoreAdj);
     // A process that changes its user id no longer owns its files in /proc (proc(5), /proc/PID); with a user namespace that
     // happens soon. Without one, the container's own procfs is at hand later.
@@ -658,6 +655,32 @@ fn id_maps(maps: &Option<Vec<LinuxIdMapping>>) -> Vec<IdMap> {
     .collect()
 }
 
+/// The container's cgroup: made by the engine, or by systemd.
+fn own_cgroup(
+    name: &ContainerName,
+    spec: &Spec,
+    linux: &Linux,
+    devices: &[Device],
+    request: &Request,
+) -> Result<Cgroup, BadBundle> {
+    let asked = linux.cgroups_path().as_deref();
+    let resources = linux.resources().clone().unwrap_or_default();
+    let plan = |path, hierarchies| {
+        cgroup::cgroup(path, &resources, devices, request.layout, hierarchies)
+            .map_err(|bad| BadBundle::new(&bad.property, bad.why))
+    };
+    let Some(manager) = request.manager else {
+        return plan(cgroup_path(name, asked)?, request.hierarchies);
+    };
+    let place = systemd::Place::of(name, asked, manager)?;
+    // systemd decides by itself in which of its hierarchies a scope is.
+    let mut cgroup = plan(place.path(manager), Hierarchies::Every)?;
+    let annotations: BTreeMap<_, _> = spec.annotations().clone().into_iter().flatten().collect();
+    let scope = place.scope(manager, &cgroup.settings, request.layout, &annotations)?;
+    cgroup.scope = Some(scope);
+    Ok(cgroup)
+}
+
 /// Where the cgroup is, below each hierarchy's mount point (config-linux.md, Cgroups Path): absolute as it says, relative
 /// below `/tincan`, without a word `/tincan/NAME`.
 fn cgroup_path(name: &ContainerName, asked: Option<&Path>) -> Result<PathBuf, BadBundle> {
@@ -669,7 +692,7 @@ fn cgroup_path(name: &ContainerName, asked: Option<&Path>) -> Result<PathBuf, Ba
     let shown = asked.display();
     if asked.to_string_lossy().split(':').count() == 3 {
         return bad(format!(
-            "`{shown}` is for systemd: tincan does not do this yet; a right one is `/tincan/{name}`"
+            "`{shown}` is for systemd, which --systemd-cgroup asks; without that a right one is `/tincan/{name}`"
         ));
     }
     if asked

@@ -574,6 +574,7 @@ mod tests {
                 devices: Vec::new(),
                 hierarchies,
                 undelegated: Vec::new(),
+                scope: None,
             },
             namespaces: &namespaces,
         };

@@ -230,7 +230,7 @@ pub fn default_bundle(wanted: &Wanted, layout: &CgroupLayout) -> Result<Bundle, 
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::plan) mod tests {
     use super::super::super::facts::Hierarchy;
     use super::*;
 

@@ -16,6 +16,7 @@ fn request(layout: &CgroupLayout) -> Request<'_> {
         confinement: None,
         origin: Origin::Bundle,
         hierarchies: Hierarchies::Every,
+        manager: None,
         gate_start: false,
         wired: false,
         console_size: None,
@@ -395,7 +396,7 @@ fn what_would_change_the_host_is_refused() {
         ),
         (
             vec![("/linux/cgroupsPath", json!("system.slice:tincan:a"))],
-            "linux.cgroupsPath: `system.slice:tincan:a` is for systemd: tincan does not do this yet; a right one is `/tincan/ns1`",
+            "linux.cgroupsPath: `system.slice:tincan:a` is for systemd, which --systemd-cgroup asks; without that a right one is `/tincan/ns1`",
         ),
         (
             vec![("/linux/cgroupsPath", json!("a/../../b"))],
