@@ -88,7 +88,7 @@ enum Rootless {
     True,
     /// They may not.
     False,
-    /// As the user is root or not: since root is needed, not.
+    /// As the user is root or not: who is not goes without what is not delegated.
     Auto,
 }
 
