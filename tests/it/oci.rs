@@ -633,7 +633,7 @@ fn exec_enters_a_cgroup_below(host: &Host) {
     });
     apart(host, &format!("run --detach --bundle {bundle} c1"));
     host.sh(
-        "for d in $(find /sys/fs/cgroup -type d -path '*/tincan/below'); do mkdir $d/sub; for f in cpuset.cpus cpuset.mems; do [ ! -e $d/$f ] || cat $d/$f >$d/sub/$f; done; done",
+        "for d in $(find /sys/fs/cgroup -type d -path '*/tincan/below'); do mkdir $d/sub; for f in cpuset.cpus cpuset.mems; do [ ! -e $d/sub/$f ] || cat $d/$f >$d/sub/$f; done; done",
     );
     let inside = |args: &[&str]| {
         let look = [

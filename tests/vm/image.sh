@@ -7,7 +7,10 @@
 # DIR gets root.ext4, and for each SUITE (bookworm, bookworm-backports: where Debian has its kernel) SUITE.vmlinuz, SUITE.initrd
 # and SUITE.release. What is there already and was made by this script as it is now stays.
 set -eu
-dir=$1 packages=$2
+packages=$2
+mkdir -p "$1"
+# Absolute, since apt takes other paths as relative to its own directories.
+dir=$(cd "$1" && pwd)
 shift 2
 mirror=${MIRROR:-http://deb.debian.org/debian}
 recipe=$(cat "$0"; echo "$packages $*")
