@@ -12,16 +12,20 @@
 BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := busybox-static
 TEST_PACKAGES := busybox-static iproute2 iputils-ping runc uidmap passt
-VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs kmod qemu-system-x86
+VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs kmod qemu-system-x86 xz-utils
 # In the virtual machines.
-GUEST_PACKAGES := busybox-static dbus iproute2 iputils-ping kmod libpam-systemd passt procps runc systemd-sysv uidmap
+GUEST_PACKAGES := apparmor busybox-static dbus iproute2 iputils-ping kmod libpam-systemd passt procps runc systemd-sysv uidmap
 BENCH_PACKAGES := busybox-static iproute2 iputils-ping iperf3 crun runc bubblewrap containernetworking-plugins
 ROOTFS_PACKAGES := busybox-static debootstrap
 
+# A command whose output is also kept fails when it fails, not when keeping does.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 PREFIX ?= /usr/local
 
-# Where Debian has the kernels that `make test-vm` boots: suites with a linux-image-cloud-amd64 of their own.
-KERNELS ?= bookworm bookworm-backports
+# The suites of Debian that `make test-vm` boots, each with its own kernel (linux-image-cloud-amd64) and systemd.
+KERNELS ?= bookworm trixie
 DESTDIR ?=
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -72,16 +76,17 @@ demo: build
 
 test: test-packages
 	$(call need_root,test)
-	cargo test --locked --features faults
+	@mkdir -p $(TARGET_DIR)
+	cargo test --locked --features faults 2>&1 | tee $(TARGET_DIR)/test.log
 
 test-packages:
 	$(call install_packages,$(BUILD_PACKAGES) $(TEST_PACKAGES))
 
 test-vm: vm-packages
 	$(call need_root,test-vm)
-	tests/vm/image.sh $(VM)/images "$(GUEST_PACKAGES)" $(KERNELS)
+	for suite in $(KERNELS); do tests/vm/image.sh $(VM)/images $$suite "$(GUEST_PACKAGES)" || exit 1; done
 	$(STATIC) cargo test --release $(RELEASE) --features faults --test it --no-run >$(VM)/build.log 2>&1 || { cat $(VM)/build.log; exit 1; }
-	tests/vm/run.sh $(VM)/images $(VM)/out \
+	TEST_LOG=$(TARGET_DIR)/test.log tests/vm/run.sh $(VM)/images $(VM)/out \
 	    $(abspath $(TARGET_DIR))/$$(sed -n 's,.*(.*\($(TRIPLE)/release/deps/it-[0-9a-f]*\)).*,\1,p' $(VM)/build.log) \
 	    $(abspath $(TARGET_DIR))/$(TRIPLE)/release/tincan $(KERNELS)
 

@@ -6,6 +6,7 @@ mod machine;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -86,6 +87,9 @@ fn measure(full: bool) {
     add(exec(&setting, &effort));
     add(lifecycle(&setting, &effort));
     add(memory(&setting, &effort));
+    let (cost, memory) = rootless(&setting, &effort);
+    add(cost);
+    add(memory);
     let (cost, totals) = scale(&setting, &effort);
     add(cost);
     add(totals);
@@ -538,6 +542,94 @@ fn memory(setting: &Setting, effort: &Effort) -> Table {
         rows: interleaved(effort.rounds.min(11), subjects.into()),
     }
     .aim(0, true, 1.0)
+}
+
+/// A command of the machine's user who is not root.
+fn of_user(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .uid(machine::USER)
+        .gid(machine::USER)
+        .env("XDG_RUNTIME_DIR", machine::RUNTIME);
+    command
+}
+
+/// `/bin/true` of a user who is not root, and the same with programs that make a user namespace and nothing that stays.
+fn rootless(setting: &Setting, effort: &Effort) -> (Table, Table) {
+    let tincan = |options: &[&str], command: &[&str]| {
+        let mut run = of_user(machine::TINCAN);
+        run.args(["run", "--rootfs"]).arg(&setting.rootfs);
+        run.args(options).arg("--").args(command);
+        run
+    };
+    let bwrap = |command: &[&str]| {
+        let mut bwrap = of_user("bwrap");
+        bwrap.args(["--unshare-all", "--ro-bind"]);
+        bwrap.arg(&setting.rootfs).arg("/");
+        bwrap
+            .args(["--proc", "/proc", "--dev", "/dev"])
+            .args(command);
+        bwrap
+    };
+    let unshare = |command: &[&str]| {
+        let mut unshare = of_user("unshare");
+        unshare.args([
+            "-Ur", "--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--fork",
+        ]);
+        unshare.arg("--root").arg(&setting.rootfs);
+        unshare.arg("--mount-proc").args(command);
+        unshare
+    };
+    let quick = ["/bin/true"];
+    let stays = tincan(&["--name", "stays", "-d"], &["sleep", "100000"]);
+    let begin = std::cell::RefCell::new(stays);
+    let end = || time(of_user(machine::TINCAN).args(["delete", "-f", "stays"]));
+    let rows = interleaved(
+        effort.rounds,
+        vec![
+            subject("tincan, alone", |_| time(&mut tincan(&[], &quick))),
+            subject("tincan, beside another container", |_| {
+                time(&mut begin.borrow_mut())?;
+                let taken = time(&mut tincan(&[], &quick));
+                end()?;
+                taken
+            }),
+            subject("tincan `--net`, beside another container", |round| {
+                time(&mut begin.borrow_mut())?;
+                let taken = time(&mut tincan(&["--net", &slash_30(round)], &quick));
+                end()?;
+                taken
+            }),
+            subject("bwrap", |_| time(&mut bwrap(&quick))),
+            subject("unshare -Ur", |_| time(&mut unshare(&quick))),
+        ],
+    );
+    let cost = Table {
+        title: "Without root: /bin/true in a root file system",
+        about: "A user's `run --rootfs`. Alone, tincan also makes and ends the namespaces that are the host of the user's \
+                containers, with ids by newuidmap and newgidmap; bwrap and unshare map one id, and make no host for wires."
+            .to_owned(),
+        unit: "ms",
+        reference: 3,
+        rows,
+    };
+    let brief = ["/bin/sleep", "0.3"];
+    let rows = interleaved(
+        effort.rounds.min(11),
+        vec![
+            subject("tincan", |_| peak(&mut tincan(&[], &brief))),
+            subject("bwrap", |_| peak(&mut bwrap(&brief))),
+            subject("unshare -Ur", |_| peak(&mut unshare(&brief))),
+        ],
+    );
+    let memory = Table {
+        title: "Without root: peak memory",
+        about: "As above, of a user's `run`.".to_owned(),
+        unit: "kB",
+        reference: 1,
+        rows,
+    };
+    (cost, memory)
 }
 
 /// Many containers with a wire each.

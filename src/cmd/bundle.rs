@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Process;
 use rustix::io::Errno;
 
 use super::{Usage, seal_own};
@@ -15,6 +16,7 @@ use crate::plan::oci::{self, Request};
 use crate::plan::topology::{Hierarchies, Node, Origin};
 use crate::sys::channel;
 use crate::sys::descriptor;
+use crate::sys::lsm;
 use crate::sys::signal::{Interrupts, Woken};
 
 /// The options of a bundle, as runc has them.
@@ -141,7 +143,10 @@ pub fn plan(
         };
         Usage::new(format!("{}: {cause}", config.display()), hint)
     })?;
-    let bundle = oci::parse(&json)?;
+    let mut bundle = oci::parse(&json)?;
+    if let Some(process) = bundle.spec.process_mut() {
+        bundle.warnings.extend(without_apparmor(process));
+    }
     let listened = listened();
     check_preserved(args.preserve_fds, listened)?;
     let node = oci::node(
@@ -181,6 +186,19 @@ pub fn plan(
         complain!("tincan: {id}: goes without {limits}: you have no cgroup of your own for it");
     }
     Ok(node)
+}
+
+/// Takes the AppArmor profile out of a process where the kernel runs without AppArmor, and says so: engines give one wherever
+/// they think that they may.
+pub fn without_apparmor(process: &mut Process) -> Option<String> {
+    let profile = process.apparmor_profile().as_ref()?;
+    if lsm::apparmor_is_on() {
+        return None;
+    }
+    let warning =
+        format!("AppArmor profile {profile} is left out: this kernel runs without AppArmor");
+    process.set_apparmor_profile(None);
+    Some(warning)
 }
 
 /// The absolute path of a directory that a user has named.

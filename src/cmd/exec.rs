@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
-use super::bundle::{Sockets, check_preserved, write_pid_file};
+use super::bundle::{Sockets, check_preserved, without_apparmor, write_pid_file};
 use super::run::session_of;
 use super::{Usage, seal_own};
 use crate::cgroup::Entrances;
@@ -52,7 +52,7 @@ pub struct Args {
     /// Give up gaining privileges, or with =false do not
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_new_privs: Option<bool>,
-    /// An AppArmor profile: not done yet
+    /// Confine it by this AppArmor profile
     #[arg(long, value_name = "PROFILE")]
     apparmor: Option<String>,
     /// An SELinux label: not done yet
@@ -82,7 +82,7 @@ pub struct Args {
 /// Runs the process, and in the foreground waits for it.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     engine.become_root(Need::Join)?;
-    refuse_labels(&args)?;
+    refuse_label(&args)?;
     let state = engine.root.load(&args.id).map_err(EngineError::from)?;
     let status = engine.root.status(&state);
     match status {
@@ -102,7 +102,8 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     if state.rootfs != Path::new("/") && !user_namespace {
         seal_own(engine, &args.id)?;
     }
-    let process = process(&args, &state)?;
+    let mut process = process(&args, &state)?;
+    confine(&mut process, &args, &state);
     args.sockets
         .check(process.terminal().unwrap_or(false), args.detach)?;
     check_preserved(args.preserve_fds, 0)?;
@@ -142,19 +143,25 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
 }
 
 /// What runc has and tincan does not do yet is refused, unless it asks for nothing.
-fn refuse_labels(args: &Args) -> Result<(), Usage> {
-    for (option, value) in [
-        ("--apparmor", &args.apparmor),
-        ("--process-label", &args.process_label),
-    ] {
-        if value.as_ref().is_some_and(|value| !value.is_empty()) {
-            return Err(Usage::new(
-                format!("{option}: tincan does not do this yet"),
-                "leave it out",
-            ));
-        }
+fn refuse_label(args: &Args) -> Result<(), Usage> {
+    match &args.process_label {
+        Some(label) if !label.is_empty() => Err(Usage::new(
+            "--process-label: tincan does not do this yet",
+            "leave it out",
+        )),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// The process has the AppArmor profile of the command line, or else its own, or else the container's, as in runc.
+fn confine(process: &mut Process, args: &Args, state: &State) {
+    let asked = args.apparmor.clone().filter(|profile| !profile.is_empty());
+    let own = process.apparmor_profile().clone();
+    let containers = || state.workload.as_ref()?.process.apparmor_profile().clone();
+    process.set_apparmor_profile(asked.or(own).or_else(containers));
+    if let Some(warning) = without_apparmor(process) {
+        complain!("tincan: {}: {warning}", args.id);
+    }
 }
 
 /// The ways into the cgroup that the process is to be in: the container's, or one below.

@@ -171,6 +171,10 @@ impl Child<'_> {
                 }
             }
             Step::Capabilities(sets) => set_capabilities(sets)?,
+            Step::AppArmor(profile) => {
+                rootfs
+                    .write_proc_self("attr/apparmor/exec", format!("exec {profile}").as_bytes())?;
+            }
             Step::NoNewPrivileges => credentials::set_no_new_privs()?,
             Step::Chdir(dir) => rootfs.change_directory(dir)?,
             Step::CloseDescriptors { preserve } => process::close_on_exec_from(3 + preserve)?,

@@ -105,13 +105,19 @@ pub fn lead(state_dir: &Path, netns: OwnedFd, outside: &Outside) -> Result<(), O
     match process::wait(pidfd.as_fd())? {
         Ended::Code(0) => Ok(()),
         Ended::Code(NOT_FOUND) => Err(OutsideError::Missing),
-        _ => {
-            // The last is what it ends for; it also tells when it cannot reach the system's log.
-            let mut lines = text.lines().filter(|line| !line.contains("to syslog"));
-            let why = lines.next_back().unwrap_or("it does not say why").trim();
-            Err(OutsideError::Refused(why.to_owned()))
-        }
+        _ => Err(OutsideError::Refused(reason(&text).to_owned())),
     }
+}
+
+/// What pasta ended for, of all that it said: the first thing that failed, after which newer ones name what failed with it, or else
+/// the last line. It also tells when it cannot reach the system's log.
+fn reason(said: &str) -> &str {
+    let mut lines = said.lines().filter(|line| !line.contains("to syslog"));
+    let failed = lines.clone().find(|line| line.starts_with("Failed"));
+    failed
+        .or(lines.next_back())
+        .unwrap_or("it does not say why")
+        .trim()
 }
 
 /// Ends the pasta of a container; absent is success.
@@ -152,4 +158,22 @@ pub fn end(state_dir: &Path) -> Result<(), Errno> {
 
 fn pid_file(state_dir: &Path) -> PathBuf {
     state_dir.join(PID_FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn the_reason_is_what_failed_first_or_what_was_said_last() {
+        let of_2025 = "No interfaces with usable IPv4 routes\nFailed to open() /dev/net/tun: Permission denied\n\
+                       Failed to set up tap device in namespace\n";
+        assert_eq!(
+            reason(of_2025),
+            "Failed to open() /dev/net/tun: Permission denied"
+        );
+        let of_2023 = "Failed to connect to syslog\nCouldn't get any nameserver address\nExternal interface not usable\n";
+        assert_eq!(reason(of_2023), "External interface not usable");
+        assert_eq!(reason(""), "it does not say why");
+    }
 }

@@ -91,6 +91,8 @@ pub enum Step {
     User(User),
     /// Set all five capability sets (capabilities(7)).
     Capabilities(Capabilities),
+    /// Be confined by this AppArmor profile from the next exec on (aa_change_onexec(2)).
+    AppArmor(String),
     /// Give up gaining privileges by exec (PR_SET_NO_NEW_PRIVS).
     NoNewPrivileges,
     /// Change the working directory, made where it is missing.
@@ -430,6 +432,7 @@ impl fmt::Display for Step {
             Step::SessionKeyring(name) => write!(f, "join the session keyring {name}"),
             Step::User(user) => write!(f, "become user {}:{}", user.uid, user.gid),
             Step::Capabilities(_) => f.write_str("set the capabilities"),
+            Step::AppArmor(profile) => write!(f, "take the AppArmor profile {profile}"),
             Step::NoNewPrivileges => f.write_str("give up new privileges"),
             Step::Chdir(dir) => write!(f, "change to the directory {}", dir.display()),
             Step::CloseDescriptors { .. } => f.write_str("close the other descriptors"),

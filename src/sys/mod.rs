@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod channel;
 pub mod credentials;
 pub mod descriptor;
+pub mod lsm;
 pub mod mount;
 pub mod netns;
 pub mod path;

@@ -532,9 +532,17 @@ fn stays(host: &Host, name: &str, net: &str) {
 }
 
 fn addresses_in_use(host: &Host) {
+    // Without link-local addresses, whose routes come only when nobody else has been found to have them.
     host.sh(
-        "ip link add here type veth peer name there && ip address add 10.9.0.1/24 dev here && ip address add fd09::1/64 dev here nodad && ip link set here up && ip link set there up",
+        "ip link add here type veth peer name there; ip link set here addrgenmode none; ip link set there addrgenmode none
+         ip address add 10.9.0.1/24 dev here
+         ip address add fd09::1/64 dev here nodad; ip link set here up; ip link set there up",
     );
+    host.wait_until("both ends have their routes", || {
+        let routes =
+            host.sh("ip -6 route show table all; ip -br link show here; ip -br link show there");
+        routes.matches("multicast ff00::/8").count() == 2 && routes.matches(" UP ").count() == 2
+    });
     stays(host, "c", "172.16.0.1/16");
     for (value, wrong) in [
         (

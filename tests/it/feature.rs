@@ -26,6 +26,14 @@ pub enum Need {
     Dummy,
     /// Pairs of links with programs instead of queues (Linux 6.7).
     Netkit,
+    /// Mandatory access control by AppArmor, and the tool that loads its profiles.
+    AppArmor,
+    /// A kernel that runs without it.
+    NoAppArmor,
+    /// AppArmor with rules for user namespaces.
+    AppArmorUserns,
+    /// Debian's setting that keeps user namespaces from users, on a machine that is the test's alone.
+    UsernsSysctl,
     /// Pressure stall information (psi.rst).
     Psi,
     /// systemd as process 1, with a bus: the test runs beside it, and not on a machine that is all its own.
@@ -67,9 +75,33 @@ impl Need {
                 let is_there = places.iter().all(|place| Path::new(place).exists());
                 (!is_there).then(|| "systemd is not process 1 here, or has no bus".to_owned())
             }
+            Need::AppArmor => lacks(apparmor(), "AppArmor").or_else(|| {
+                let parser = Command::new("apparmor_parser").arg("--version").output();
+                parser
+                    .is_err()
+                    .then(|| "there is no apparmor_parser".to_owned())
+            }),
+            Need::NoAppArmor => apparmor().then(|| "this kernel has AppArmor".to_owned()),
+            Need::AppArmorUserns => lacks(
+                fs::read_to_string("/sys/kernel/security/apparmor/features/namespaces/mask")
+                    .is_ok_and(|mask| mask.contains("userns_create")),
+                "AppArmor rules for user namespaces",
+            ),
+            Need::UsernsSysctl => lacks(
+                Path::new("/proc/sys/kernel/unprivileged_userns_clone").exists(),
+                "kernel.unprivileged_userns_clone",
+            )
+            .or_else(|| {
+                let own = std::env::var_os("TINCAN_TEST_OWN_MACHINE").is_some();
+                (!own).then(|| "it changes the whole machine, and runs on its own one".to_owned())
+            }),
             Need::Psi => lacks(Path::new("/proc/pressure/cpu").exists(), "PSI"),
         }
     }
+}
+
+fn apparmor() -> bool {
+    fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with(b"Y"))
 }
 
 fn lacks(is_there: bool, what: &str) -> Option<String> {

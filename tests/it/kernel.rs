@@ -1,8 +1,11 @@
 //! What network testers do in containers with what their kernel has, and what only some kernels have.
 
+use std::path::Path;
+
 use serde_json::json;
 
-use super::host::{Case, Host, tests};
+use super::host::{Case, Host, own_mark, tests};
+use super::machine::TINCAN;
 
 pub fn tests() -> Vec<Case> {
     tests![
@@ -15,7 +18,12 @@ pub fn tests() -> Vec<Case> {
         v1_limits_are_in_their_hierarchies needs [Root, CgroupV1],
         v2_limits_and_unified_ones_are_in_the_cgroup needs [Root, CgroupV2],
         v2_device_rules_are_enforced needs [Root, CgroupV2],
+        v2_a_container_is_born_in_its_cgroup needs [Root, CgroupV2],
         pressure_is_told_of_a_container needs [Root, CgroupV2, Psi],
+        an_apparmor_profile_confines_a_container needs [Root, AppArmor],
+        a_profile_without_apparmor_is_left_out_with_a_word needs [NoAppArmor],
+        apparmor_that_forbids_user_namespaces_is_told needs [Root, AppArmor, AppArmorUserns],
+        user_namespaces_that_are_forbidden_to_users_are_told needs [Root, UsernsSysctl],
     ]
 }
 
@@ -156,4 +164,135 @@ fn v2_device_rules_are_enforced(host: &Host) {
 fn pressure_is_told_of_a_container(host: &Host) {
     let said = beside_limits(host, json!({}), "cat /sys/fs/cgroup/tincan/c1/cpu.pressure");
     assert!(said.starts_with("some avg10="), "{said}");
+}
+
+/// A cgroup of one process has no room for a second one; but a process that clone3 makes in another cgroup counts there
+/// (CLONE_INTO_CGROUP, clone(2)).
+fn v2_a_container_is_born_in_its_cgroup(host: &Host) {
+    let bundle = host.bundle("born", |spec| {
+        spec["process"]["args"] = json!(["cat", "/proc/self/cgroup"]);
+    });
+    let in_full_cgroup = |command: &str| {
+        let script = "cd /sys/fs/cgroup/full; echo 1 >pids.max; echo $$ >cgroup.procs; ".to_owned();
+        host.command("sh", ["-euc", &(script + command)])
+    };
+    host.sh("cd /sys/fs/cgroup; echo +pids >cgroup.subtree_control; mkdir full");
+    let said = in_full_cgroup("true | true").fails(2);
+    assert!(said.contains("fork"), "{said}");
+    let run = format!("exec {} run --bundle {} c1", Host::TINCAN, bundle.display());
+    // The container's own cgroup is the root of its cgroup namespace.
+    assert_eq!(in_full_cgroup(&run).ok(), "0::/\n");
+    host.sh("rmdir /sys/fs/cgroup/full");
+}
+
+/// An AppArmor profile, for as long as this lives: it is the kernel's, and other machines of tests see it too.
+struct Profile<'a> {
+    host: &'a Host,
+    name: String,
+    text: String,
+}
+
+impl<'a> Profile<'a> {
+    fn load(host: &'a Host, name: &str, abi: &str, rules: &str) -> Self {
+        let name = format!("tincan-{name}{}", own_mark());
+        let text = format!("{abi}\nprofile {name} flags=(attach_disconnected) {{ {rules} }}\n");
+        let profile = Profile { host, name, text };
+        host.sh("mount -t securityfs securityfs /sys/kernel/security");
+        profile.change("--replace");
+        profile
+    }
+
+    fn change(&self, how: &str) {
+        let parser = self.host.command("apparmor_parser", [how, "--skip-cache"]);
+        parser.stdin(self.text.clone()).any_stderr().ok();
+    }
+}
+
+impl Drop for Profile<'_> {
+    fn drop(&mut self) {
+        // After a test that failed the machine's own mounts are gone with it, but the profile is not.
+        self.change("--remove");
+        self.host.sh("umount /sys/kernel/security");
+    }
+}
+
+fn an_apparmor_profile_confines_a_container(host: &Host) {
+    let rules = "file, capability, signal, network, deny /secret r,";
+    let profile = Profile::load(host, "confined", "", rules);
+    let bundle = host.bundle("confined", |spec| {
+        let script =
+            "cat /proc/self/attr/current; cat /secret 2>/dev/null || echo denied; exec sleep 1000";
+        spec["process"]["args"] = json!(["sh", "-c", script]);
+        spec["process"]["apparmorProfile"] = json!(profile.name);
+    });
+    std::fs::write(bundle.join("rootfs/secret"), "found\n").unwrap();
+    let line = format!(
+        "{} run --detach --bundle {} c1 </dev/null >said 2>&1",
+        Host::TINCAN,
+        bundle.display()
+    );
+    host.sh(&line);
+    let confined = format!("{} (enforce)\n", profile.name);
+    host.wait_until("the container has said who it is", || {
+        host.sh("cat said") == format!("{confined}denied\n")
+    });
+    let current = ["cat", "/proc/self/attr/current"];
+    let exec = |options: &[&str]| {
+        let words = ["exec"]
+            .iter()
+            .chain(options)
+            .chain(&["c1"])
+            .chain(&current);
+        host.tincan(words).ok()
+    };
+    assert_eq!(exec(&[]), confined);
+    assert_eq!(exec(&["--apparmor", "unconfined"]), "unconfined\n");
+    let said = host
+        .tincan(["exec", "--apparmor", "tincan-nosuch", "c1", "true"])
+        .fails(125);
+    assert!(
+        said.contains("c1: take the AppArmor profile tincan-nosuch: No such file or directory"),
+        "{said}"
+    );
+    host.tincan(["delete", "--force", "c1"]).ok();
+}
+
+fn a_profile_without_apparmor_is_left_out_with_a_word(host: &Host) {
+    let bundle = host.bundle("labelled", |spec| {
+        spec["process"]["args"] = json!(["echo", "up"]);
+        spec["process"]["apparmorProfile"] = json!("containers-default-0.57.4");
+    });
+    let run = ["run", "--bundle", bundle.to_str().unwrap(), "c1"];
+    let assert = host.tincan(run).assert().success().stdout("up\n");
+    let said = String::from_utf8_lossy(&assert.get_output().stderr);
+    let expected = "tincan: c1: AppArmor profile containers-default-0.57.4 is left out: this kernel runs without AppArmor\n";
+    assert!(said.ends_with(expected), "{said}");
+}
+
+/// As Ubuntu does it: who has a profile, and it does not allow them, has no user namespaces.
+fn apparmor_that_forbids_user_namespaces_is_told(host: &Host) {
+    let abi = "abi <abi/4.0>,";
+    let rules = "file, capability, signal, network, mount, umount, pivot_root, ptrace, unix,";
+    let profile = Profile::load(host, "no-userns", abi, rules);
+    let under = ["-p", &profile.name, "--", TINCAN, "run", "--", "true"];
+    let said = host.user("aa-exec", under).fails(125);
+    assert!(said.contains("user namespace"), "{said}");
+    assert!(said.contains("AppArmor"), "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
+}
+
+/// The setting is the whole machine's, so this test runs alone on one.
+fn user_namespaces_that_are_forbidden_to_users_are_told(host: &Host) {
+    let setting = Path::new("/proc/sys/kernel/unprivileged_userns_clone");
+    std::fs::write(setting, "0").unwrap();
+    let run = host.user_tincan(["run", "--", "true"]).assert();
+    std::fs::write(setting, "1").unwrap();
+    let assert = run.code(125);
+    let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(
+        said.contains("kernel.unprivileged_userns_clone is 0")
+            && said.contains("sysctl kernel.unprivileged_userns_clone=1"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 2, "{said}");
 }

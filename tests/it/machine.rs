@@ -17,7 +17,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
@@ -429,6 +429,15 @@ fn mount_everything() -> io::Result<()> {
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     // Nothing that is mounted here may reach the machine, nor the other way.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    // What is below the new /run would be out of sight, but not out of reach: a mount goes with its mount point (rmdir(2) of one
+    // in use by another namespace, `detach_mounts` in fs/namespace.c), as when a user logs out.
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    for mounted in mountinfo.lines().rev() {
+        let at = mounted.split(' ').nth(4).unwrap_or_default();
+        if at.starts_with("/run/") {
+            umount2(at, MntFlags::MNT_DETACH)?;
+        }
+    }
     let machines = hierarchies();
     let links: Vec<(PathBuf, PathBuf)> = fs::read_dir(CGROUPS)
         .into_iter()

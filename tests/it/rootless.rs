@@ -448,12 +448,19 @@ fn the_outside_is_reached_and_comes_in(host: &Host) {
 
 fn without_a_way_outside_users_are_told(host: &Host) {
     let run = ["run", "--net", "pasta", "--", "true"];
-    let said = host.user_tincan(run).fails(125);
-    assert!(
-        said.contains("pasta: ") && said.contains("ip route"),
-        "{said}"
-    );
-    assert_eq!(said.lines().count(), 2, "{said}");
+    outside(host);
+    host.sh("ip route del default");
+    let without_route = host.user_tincan(run).assert();
+    // A pasta of 2025 goes on without one, and its container is alone with the machine.
+    if without_route.get_output().status.code() != Some(0) {
+        let said = String::from_utf8_lossy(&without_route.get_output().stderr).into_owned();
+        without_route.code(125);
+        assert!(
+            said.contains("pasta: ") && said.contains("ip route"),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 2, "{said}");
+    }
     host.sh("mkdir bin; for tool in newuidmap newgidmap; do printf '#!/bin/sh\\nexec '$(command -v $tool)' \"$@\"' >bin/$tool; chmod 755 bin/$tool; done");
     let said = host
         .user_tincan(run)
@@ -471,8 +478,7 @@ fn without_a_way_outside_users_are_told(host: &Host) {
         .tincan(["run", "--net", "pasta", "--", "true"])
         .fails(125);
     assert!(said.contains("not root"), "{said}");
-    outside(host);
-    host.sh("chmod 600 dev/tun");
+    host.sh("ip route add default via 192.0.2.254; chmod 600 dev/tun");
     let said = host.user_tincan(run).fails(125);
     assert!(
         said.contains("tun") && said.contains("ls -l /dev/net/tun"),

@@ -1,8 +1,12 @@
-# Makes the table of docs/KERNELS.md of what the tests printed: a line `column NAME` before each run's output. The rows are the
-# files of tests, and each test of tests/it/kernel.rs.
+# Makes the table of docs/KERNELS.md of what the tests printed: a line `column NAME` before each run's output; runs of one name
+# are one column. The rows are the files of tests, and each test of tests/it/kernel.rs.
 /^column / {
-    columns++
-    name[columns] = substr($0, 8)
+    title = substr($0, 8)
+    if (!(title in number)) {
+        number[title] = ++columns
+        name[columns] = title
+    }
+    column = number[title]
     next
 }
 /^test .*::.* \.\.\. / {
@@ -19,11 +23,14 @@
         seen[row] = 1
         rows[++count] = row
     }
-    cell = row SUBSEP columns
+    cell = row SUBSEP column
     if (line ~ /\.\.\. ok$/) passed[cell]++
     else if (line ~ /\.\.\. ignored$/) {
         skipped[cell]++
-        why[cell] = reason
+        if (!((cell, reason) in told)) {
+            told[cell, reason] = 1
+            why[cell] = why[cell] (why[cell] ? "; " : "") reason
+        }
     } else failed[cell]++
 }
 END {

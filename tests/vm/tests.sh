@@ -1,18 +1,32 @@
 #!/bin/sh
-# Runs in the virtual machine: the integration tests, as root, or with `tincan.as=user` on the kernel's command line as a user who
-# is not. What they print goes to the second serial port, and their exit code after it.
+# Runs in the virtual machine: the integration tests that the kernel's command line asks for. What they print goes to the second
+# serial port, and their exit code after it.
+#
+#     tincan.as=root|user     whose tests: root's, or those of a user who is not
+#     tincan.part=most|long   all but the walks through all faults and the very many containers, or those alone
+#     tincan.only=NAME        the tests with NAME in their names, instead
 exec >/dev/ttyS1 2>&1
 . /checkout.env
-if grep -qw tincan.as=user /proc/cmdline; then
-    export TINCAN_TEST_USER=1
-fi
-skip=
-if grep -qw tincan.long=no /proc/cmdline; then
-    skip='--skip faults:: --skip many::'
-fi
+word() {
+    sed -n "s/.*tincan\.$1=\([^ ]*\).*/\1/p" /proc/cmdline
+}
+code=0
+run() {
+    "$TESTS" --color never --test-threads=2 "$@" || code=$?
+}
+[ "$(word as)" != user ] || export TINCAN_TEST_USER=1
 # Without KVM everything takes about ten times as long.
 export TINCAN_TEST_SLOWNESS=10
 cd "$CHECKOUT" || echo "exit 1"
-# shellcheck disable=SC2086 # the skipped are words
-"$TESTS" --color never --test-threads=2 $skip
-echo "exit $?"
+if [ -n "$(word only)" ]; then
+    run "$(word only)"
+elif [ "$(word part)" = long ]; then
+    run faults::
+    run many::
+else
+    run --skip faults:: --skip many:: --skip forbidden_to_users
+    # It changes the whole machine, so nothing runs beside it.
+    export TINCAN_TEST_OWN_MACHINE=1
+    run forbidden_to_users
+fi
+echo "exit $code"

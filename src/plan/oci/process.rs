@@ -15,6 +15,9 @@ use super::super::step::{Capabilities, Command, Rlimit, Step, User};
 /// setuid(2) would take them away again.
 pub(super) fn identity(process: &Process, umask: Option<u32>) -> Vec<Step> {
     let mut steps: Vec<Step> = rlimits(process).into_iter().map(Step::Rlimit).collect();
+    if let Some(profile) = process.apparmor_profile() {
+        steps.push(Step::AppArmor(profile.clone()));
+    }
     if process.no_new_privileges().unwrap_or(false) {
         steps.push(Step::NoNewPrivileges);
     }
