@@ -26,6 +26,8 @@ PREFIX ?= /usr/local
 
 # The suites of Debian that `make test-vm` boots, each with its own kernel (linux-image-cloud-amd64) and systemd.
 KERNELS ?= bookworm trixie
+# Their images, made once for all checkouts.
+VM_IMAGES ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tincan/vm
 DESTDIR ?=
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -84,9 +86,12 @@ test-packages:
 
 test-vm: vm-packages
 	$(call need_root,test-vm)
-	for suite in $(KERNELS); do tests/vm/image.sh $(VM)/images $$suite "$(GUEST_PACKAGES)" || exit 1; done
+	@mkdir -p $(VM) $(VM_IMAGES)
+	for suite in $(KERNELS); do \
+	    flock $(VM_IMAGES) tests/vm/image.sh $(VM_IMAGES) $$suite "$(GUEST_PACKAGES)" || exit 1; \
+	done
 	$(STATIC) cargo test --release $(RELEASE) --features faults --test it --no-run >$(VM)/build.log 2>&1 || { cat $(VM)/build.log; exit 1; }
-	TEST_LOG=$(TARGET_DIR)/test.log tests/vm/run.sh $(VM)/images $(VM)/out \
+	TEST_LOG=$(TARGET_DIR)/test.log tests/vm/run.sh $(VM_IMAGES) $(VM)/out \
 	    $(abspath $(TARGET_DIR))/$$(sed -n 's,.*(.*\($(TRIPLE)/release/deps/it-[0-9a-f]*\)).*,\1,p' $(VM)/build.log) \
 	    $(abspath $(TARGET_DIR))/$(TRIPLE)/release/tincan $(KERNELS)
 

@@ -103,6 +103,13 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         if !name.is_empty() {
             check_netns_name(&name)?;
         }
+        if engine.user().is_some() {
+            return Err(Usage::new(
+                "--netns-name: the names that `ip netns` knows are in /run/netns, which is root's",
+                "`tincan exec NAME ip addr` looks at a container's network by its name",
+            )
+            .into());
+        }
         node.netns_name = Some(if name.is_empty() { node.name.to_string() } else { name });
     }
     args.bundle.sockets.check(has_terminal(&node), args.detach)?;

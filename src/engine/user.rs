@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -530,11 +530,27 @@ fn map_ids(pid: i32) -> Result<(), UserError> {
     let uid = rustix::process::getuid().as_raw();
     let gid = rustix::process::getgid().as_raw();
     let user = user_name(uid);
-    for (kind, own) in [(IdKind::Uid, uid), (IdKind::Gid, gid)] {
+    let maps = [(IdKind::Uid, uid), (IdKind::Gid, gid)].map(|(kind, own)| {
         let table = fs::read_to_string(kind.table()).unwrap_or_default();
-        let maps = subid::maps(own, &subid::ranges(&table, user.as_deref(), uid));
+        (
+            kind,
+            subid::maps(own, &subid::ranges(&table, user.as_deref(), uid)),
+        )
+    });
+    // Both work at the same time.
+    let helpers = maps
+        .iter()
+        .filter(|(_, maps)| maps.len() > 1)
+        .map(|(kind, maps)| Helper::start(pid, *kind, maps))
+        .collect::<Vec<_>>();
+    // Each is waited for, whatever has become of the other.
+    let ended: Vec<_> = helpers
+        .into_iter()
+        .map(|helper| helper.and_then(Helper::wait))
+        .collect();
+    ended.into_iter().collect::<Result<(), _>>()?;
+    for (kind, maps) in maps {
         if maps.len() > 1 {
-            map_by_helper(pid, kind, &maps)?;
             continue;
         }
         let write = |file: &str, text: &str| {
@@ -554,32 +570,52 @@ fn map_ids(pid: i32) -> Result<(), UserError> {
     Ok(())
 }
 
-/// Lets newuidmap(1) or newgidmap(1) write a map: more than one's own id takes more rights than one has.
-fn map_by_helper(pid: i32, kind: IdKind, maps: &[IdMap]) -> Result<(), UserError> {
-    let helper = kind.helper();
-    let mut command = Command::new(helper);
-    command.arg(pid.to_string());
-    for map in maps {
-        command.args([map.inside, map.outside, map.size].map(|n| n.to_string()));
-    }
-    let count: u64 = maps.iter().skip(1).map(|map| u64::from(map.size)).sum();
-    let table = kind.table();
-    match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.lines().next().unwrap_or("it says nothing").trim();
-            let said = said.strip_prefix(&format!("{helper}: ")).unwrap_or(said);
-            Err(UserError::new(helper, said).hinting(format!(
-                "`ls -l $(command -v {helper})` should show a set-user-ID root program, and {table} ranges that nobody else has"
-            )))
+/// newuidmap(1) or newgidmap(1) at work on a map: more than one's own id takes more rights than one has.
+struct Helper {
+    kind: IdKind,
+    process: Child,
+}
+
+impl Helper {
+    fn start(pid: i32, kind: IdKind, maps: &[IdMap]) -> Result<Self, UserError> {
+        let helper = kind.helper();
+        let mut command = Command::new(helper);
+        command.arg(pid.to_string()).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        for map in maps {
+            command.args([map.inside, map.outside, map.size].map(|n| n.to_string()));
         }
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Err(UserError::new(
-            helper,
-            format!("it is not installed, and {table} gives you {count} ids that only it can map"),
-        )
-        .hinting("install it: `apt-get install uidmap` on Debian, package shadow-utils elsewhere")),
-        Err(cause) => Err(failed(format!("run {helper}"))(errno_of(&cause))),
+        let count: u64 = maps.iter().skip(1).map(|map| u64::from(map.size)).sum();
+        let table = kind.table();
+        match command.spawn() {
+            Ok(process) => Ok(Helper { kind, process }),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Err(UserError::new(
+                helper,
+                format!(
+                    "it is not installed, and {table} gives you {count} ids that only it can map"
+                ),
+            )
+            .hinting(
+                "install it: `apt-get install uidmap` on Debian, package shadow-utils elsewhere",
+            )),
+            Err(cause) => Err(failed(format!("run {helper}"))(errno_of(&cause))),
+        }
+    }
+
+    fn wait(self) -> Result<(), UserError> {
+        let (helper, table) = (self.kind.helper(), self.kind.table());
+        let ended = self.process.wait_with_output();
+        let output =
+            ended.map_err(|cause| failed(format!("wait for {helper}"))(errno_of(&cause)))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().next().unwrap_or("it says nothing").trim();
+        let said = said.strip_prefix(&format!("{helper}: ")).unwrap_or(said);
+        Err(UserError::new(helper, said).hinting(format!(
+            "`ls -l $(command -v {helper})` should show a set-user-ID root program, and {table} ranges that nobody else has"
+        )))
     }
 }
 

@@ -17,6 +17,7 @@ pub fn tests() -> Vec<Case> {
         a_bundle_has_the_users_ids needs [Root],
         a_created_container_is_wired_and_entered needs [Root],
         limits_that_are_not_delegated_are_told_once needs [Root],
+        limits_are_those_of_a_cgroup_that_is_delegated needs [Root, CgroupV2],
         the_machines_network_is_kept_with_host needs [Root],
         forbidden_user_namespaces_are_told needs [Root],
         a_missing_helper_is_told needs [Root],
@@ -233,6 +234,40 @@ fn limits_that_are_not_delegated_are_told_once(host: &Host) {
     host.sh(&format!("rm -rf {RUNTIME}/*"));
 }
 
+/// As an administrator delegates by hand: the directory and the two files are the user's (cgroups(7), "Cgroups delegation").
+fn limits_are_those_of_a_cgroup_that_is_delegated(host: &Host) {
+    let bundle = user_bundle(
+        host,
+        "delegated",
+        r#"s/"sh"/"cat","\/proc\/self\/cgroup"/; s/"resources":{/"resources":{"pids":{"limit":10},/"#,
+    );
+    host.sh(&format!(
+        "cd /sys/fs/cgroup; echo +pids >cgroup.subtree_control; mkdir -p users users/session
+        chown {USER}:{USER} users users/cgroup.procs users/cgroup.subtree_control users/session users/session/cgroup.procs"
+    ));
+    let in_session = |command: &str| {
+        let line = format!(
+            "echo $$ >/sys/fs/cgroup/users/session/cgroup.procs
+            XDG_RUNTIME_DIR={RUNTIME} exec setpriv --reuid {USER} --regid {USER} --clear-groups {command}"
+        );
+        host.command("sh", ["-euc", &line])
+    };
+    let tincan = super::machine::TINCAN;
+    let said = in_session(&format!("{tincan} run -b {bundle} c")).ok();
+    assert_eq!(said, "0::/\n");
+    let stay = r#"sed -i 's/"cat","\/proc\/self\/cgroup"/"sleep","1000"/' "#;
+    host.sh(&format!("{stay} {bundle}/config.json"));
+    let detached = format!("sh -c '{tincan} run -d -b {bundle} c </dev/null >/dev/null'");
+    in_session(&detached).ok();
+    let limits = "find /sys/fs/cgroup/users -path '*/c/pids.max' | xargs cat";
+    assert_eq!(host.sh(limits), "10\n");
+    in_session(&format!("{tincan} delete --force c")).ok();
+    assert_eq!(host.sh(limits), "");
+    host.sh(&format!(
+        "cd /sys/fs/cgroup; find users -depth -type d -exec rmdir {{}} +; rm -rf {RUNTIME}/*"
+    ));
+}
+
 fn the_machines_network_is_kept_with_host(host: &Host) {
     let inside = host
         .user_tincan([
@@ -245,6 +280,10 @@ fn the_machines_network_is_kept_with_host(host: &Host) {
         ])
         .ok();
     assert_eq!(inside, host.sh("readlink /proc/self/ns/net"));
+    let named = ["run", "--netns-name=blue", "--", "true"];
+    let said = host.user_tincan(named).fails(125);
+    assert!(said.contains("/run/netns, which is root's"), "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
 }
 
 fn forbidden_user_namespaces_are_told(host: &Host) {
@@ -333,6 +372,19 @@ fn a_full_or_closed_place_for_state_is_told(host: &Host) {
         said.contains("Permission denied") && said.contains("--root"),
         "{said}"
     );
+    // Nobody has logged in: neither the variable nor the directory that stands for it is there.
+    let tincan = super::machine::TINCAN;
+    let line = format!(
+        "unset XDG_RUNTIME_DIR; exec setpriv --reuid 4711 --regid 4711 --clear-groups {tincan} run -- true"
+    );
+    let said = host.command("sh", ["-euc", &line]).fails(125);
+    assert!(
+        said.contains("/run/user/4711")
+            && said.contains("XDG_RUNTIME_DIR")
+            && said.contains("--root"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 2, "{said}");
     // One file short of what the first command needs.
     host.sh("mount -t tmpfs -o nr_inodes=4,mode=777 tmpfs small");
     let said = host
