@@ -50,6 +50,7 @@ commands! {
     "pair" pair: "Start two containers with one wire between them",
     "link" link: "Add, remove and list wires of running containers",
     "list" list: "List the containers",
+    "doctor" doctor: "Show what this machine has of what tincan can use",
     "gc" gc: "Clear away what killed runs left",
     "create" create: "Create a container from an OCI bundle, up to its start",
     "start" start: "Start a created container",

@@ -1,4 +1,5 @@
 //! Wires between network namespaces: plans become netlink requests here.
 
 pub mod netlink;
+pub mod probe;
 pub mod wire;

@@ -22,7 +22,6 @@ pub fn enter(netns: BorrowedFd) -> Result<(), Errno> {
 }
 
 /// Moves the calling thread into a new network namespace (unshare(2)).
-#[cfg(test)]
 pub fn leave() -> Result<(), Errno> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|errno| Errno::from_raw_os_error(errno as i32))

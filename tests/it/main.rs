@@ -3,6 +3,7 @@
 mod attack;
 mod bad_input;
 mod clean;
+mod doctor;
 mod dry_run;
 #[cfg(feature = "faults")]
 mod faults;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         terminal::tests(),
         attack::tests(),
         net::tests(),
+        doctor::tests(),
         dry_run::tests(),
         signals::tests(),
         systemd::tests(),
