@@ -729,31 +729,54 @@ fn throughput(effort: &Effort) -> Table {
         "iperf3",
         "-s",
     ]));
+    let users = time(of_user(machine::TINCAN).args([
+        "run",
+        "-d",
+        "--name",
+        "iperf",
+        "--net",
+        "10.202.0.1/30,peer=10.202.0.2/30",
+        "--",
+        "iperf3",
+        "-s",
+    ]));
     let rows = interleaved(
         effort.iperf_rounds,
         vec![
             subject("veth by tincan", |_| {
                 ours.clone()?;
-                iperf("10.200.0.1", effort.iperf_seconds)
+                iperf(Command::new("iperf3"), "10.200.0.1", effort.iperf_seconds)
             }),
             subject("veth by ip", |_| {
                 hand.as_ref().map_err(String::clone)?;
-                iperf("10.201.0.1", effort.iperf_seconds)
+                iperf(Command::new("iperf3"), "10.201.0.1", effort.iperf_seconds)
+            }),
+            subject("veth by a user's tincan", |_| {
+                users.clone()?;
+                let mut client = of_user(machine::TINCAN);
+                client.args(["unshare", "--", "iperf3"]);
+                iperf(client, "10.202.0.1", effort.iperf_seconds)
             }),
         ],
     );
     if ours.is_ok() {
         let _ = delete(TINCAN, "iperf");
     }
+    if users.is_ok() {
+        let _ = time(of_user(machine::TINCAN).args(["delete", "-f", "iperf"]));
+    }
     drop(hand);
     Table {
         title: "Throughput",
-        about: "iperf3, TCP, from the host into a container over the host's files, and into a namespace wired by hand.".to_owned(),
+        about: "iperf3, TCP, from the host into a container over the host's files, and into a namespace wired by hand; and \
+                from the host of a user's containers into one of them."
+            .to_owned(),
         unit: "Gbit/s",
         reference: 1,
         rows,
     }
     .aim(0, false, 0.98)
+    .aim(2, false, 0.95)
 }
 
 /// A namespace wired with `ip`, and an iperf3 server in it; ends with this value.
@@ -793,14 +816,14 @@ impl Drop for Hand {
 }
 
 /// What reaches the server at this address, in Gbit/s.
-fn iperf(server: &str, seconds: u32) -> Result<f64, String> {
+fn iperf(mut client: Command, server: &str, seconds: u32) -> Result<f64, String> {
     let mut text = String::new();
     // The server may be on its way still.
+    client.args(["-J", "-t", &seconds.to_string(), "-c", server]);
     let connected = machine::settles(|| {
-        let client = Command::new("iperf3")
-            .args(["-J", "-t", &seconds.to_string(), "-c", server])
-            .output();
-        let Ok(output) = client else { return false };
+        let Ok(output) = client.output() else {
+            return false;
+        };
         text = String::from_utf8_lossy(&output.stdout).into_owned();
         output.status.success()
     });
