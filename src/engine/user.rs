@@ -33,7 +33,7 @@ use crate::plan::subid::{self, IdKind};
 use crate::plan::topology::IdMap;
 use crate::sys::channel;
 use crate::sys::process::{self, Cloned, ProcessId};
-use crate::sys::{descriptor, errno_of, netns};
+use crate::sys::{descriptor, errno_of, lsm, netns};
 
 /// The file in the state root that names the holder.
 const FILE: &str = ".user";
@@ -647,6 +647,13 @@ fn explain(deed: impl std::fmt::Display, errno: Errno) -> UserError {
                 "{name} is {value}, by which this machine forbids it; its administrator can allow it with `sysctl {name}={right}`, or you run tincan as root"
             ));
         }
+    }
+    if errno == Errno::ACCESS
+        && let Some(profile) = lsm::apparmor_profile()
+    {
+        return error.hinting(format!(
+            "the AppArmor profile {profile} that you are under forbids it; its administrator can allow it with the rule `userns,`, or you run tincan as root"
+        ));
     }
     match errno {
         Errno::PERM | Errno::ACCESS | Errno::NOSPC | Errno::USERS => error.hinting(
