@@ -9,10 +9,9 @@ use serde::Serialize;
 use super::{Format, aligned, print_json};
 use crate::engine::hold::Engine;
 use crate::engine::user::Need;
-use crate::net::netlink::Netlink;
 use crate::net::probe;
 use crate::plan::topology::NamespaceKind;
-use crate::sys::{lsm, netns};
+use crate::sys::lsm;
 
 /// The arguments of `tincan doctor`.
 #[derive(Debug, clap::Args)]
@@ -144,31 +143,29 @@ fn namespaces() -> Vec<Finding> {
         .into()
 }
 
-/// Asked for in a network namespace of its own, which goes with the thread that is in it.
+/// What the kernel says of links and queueing disciplines, and what else a network takes.
 fn network() -> anyhow::Result<Vec<Finding>> {
-    let ask = || -> anyhow::Result<Vec<Finding>> {
-        netns::leave()?;
-        let netlink = Netlink::open()?;
+    let mut findings = probe::apart(|netlink| {
         let mut findings = Vec::new();
         for (kind, option) in LINKS {
-            let finding = Finding::new("link", kind, probe::knows_link(&netlink, kind)?, option);
+            let finding = Finding::new("link", kind, probe::knows_link(netlink, kind)?, option);
             findings.push(if kind == "veth" {
                 finding.needed()
             } else {
                 finding
             });
         }
-        let tap = Path::new("/dev/net/tun").exists();
-        findings.push(Finding::new("link", "tap", tap, "CONFIG_TUN, /dev/net/tun"));
         for (kind, option) in QDISCS {
-            let there = probe::knows_qdisc(&netlink, kind)?;
+            let there = probe::knows_qdisc(netlink, kind)?;
             findings.push(Finding::new("qdisc", kind, there, option));
         }
-        let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
-        findings.push(Finding::new("protocol", "IPv6", ipv6, "CONFIG_IPV6"));
         Ok(findings)
-    };
-    std::thread::scope(|scope| scope.spawn(ask).join()).expect("the thread does not panic")
+    })?;
+    let tap = Path::new("/dev/net/tun").exists();
+    findings.push(Finding::new("link", "tap", tap, "CONFIG_TUN, /dev/net/tun"));
+    let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+    findings.push(Finding::new("protocol", "IPv6", ipv6, "CONFIG_IPV6"));
+    Ok(findings)
 }
 
 /// The hierarchies, and the controllers that are in one of them.

@@ -1,6 +1,7 @@
 //! What `--net` asks for, against the facts of this host: which addresses and names are free here, and whose they are.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -8,7 +9,9 @@ use crate::engine::error::EngineError;
 use crate::engine::give_way::is_dead;
 use crate::engine::hold::{Engine, enter_running};
 use crate::net::netlink::{Netlink, Refused};
+use crate::net::probe;
 use crate::net::wire::{self, Link, Owner};
+use crate::plan::interface::{InterfaceKind, InterfaceSpec};
 use crate::plan::name::{BadWord, ContainerName, IfAddr, LinkName};
 use crate::plan::net::{
     FarEnd, NetSpec, Outside, PairEnd, Publish, WireSpec, alias_container, check_together,
@@ -68,6 +71,26 @@ pub enum NetworkError {
         place: String,
         /// Of whom.
         whose: String,
+    },
+    /// A kind of link that the kernel does not make.
+    #[error(
+        "--net `{what}`: this kernel has no {kind}; `tincan doctor` shows what would provide it"
+    )]
+    NoKind {
+        /// What was asked for.
+        what: String,
+        /// What it would take.
+        kind: &'static str,
+    },
+    /// A link of the host's to be on.
+    #[error(
+        "--net `{what}`: there is no link {parent} on the host; `ip link` shows which there are"
+    )]
+    NoParent {
+        /// What was asked for.
+        what: String,
+        /// Its parent.
+        parent: LinkName,
     },
     /// A namespace that is not there.
     #[error("network namespace {0} does not exist; `ip netns list` shows those with names")]
@@ -140,6 +163,15 @@ pub fn attach(
                 }
                 share(&mut topology.nodes[index], Some(path.clone()));
             }
+            NetSpec::Interface(spec) => {
+                check_possible(engine, spec)?;
+                let name = spec
+                    .wire
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| default_name(number));
+                topology.interfaces.push(spec.at(Place::Node(index), name));
+            }
             NetSpec::Wire(spec) => {
                 let name = spec.name.clone().unwrap_or_else(|| default_name(number));
                 let netlink = match &spec.to {
@@ -159,6 +191,44 @@ pub fn attach(
                     None => here.wire_to_host(index, number, name, spec)?,
                     Some(to) => here.wire_to_container(index, name, spec, to)?,
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an interface that the kernel cannot make, whose parent is not there, or whose address its parent's network knows as the
+/// host's.
+fn check_possible(engine: &Engine, spec: &InterfaceSpec) -> Result<(), NetworkError> {
+    let what = || spec.kind.to_string();
+    let host = engine
+        .host_netlink()
+        .map_err(|e| asking("its links", Refused::from(e)))?;
+    let is_known = match spec.kind.link_kind() {
+        Some(kind) => probe::apart(|netlink| probe::knows_link(netlink, kind))
+            .map_err(|cause| asking(format!("links of the kind {kind}"), cause))?,
+        None => Path::new("/dev/net/tun").exists(),
+    };
+    if !is_known {
+        return Err(NetworkError::NoKind {
+            what: what(),
+            kind: spec.kind.link_kind().unwrap_or("/dev/net/tun"),
+        });
+    }
+    let Some(parent) = spec.kind.parent() else {
+        return Ok(());
+    };
+    if link(&host, parent)?.is_none() {
+        return Err(NetworkError::NoParent {
+            what: what(),
+            parent: parent.clone(),
+        });
+    }
+    if !matches!(spec.kind, InterfaceKind::Vxlan { .. }) {
+        for addr in &spec.wire.addrs {
+            let owner = wire::owner_of(&host, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
+            if let Some(owner) = owner {
+                return Err(in_use(addr.ip, "on the host", &owner));
             }
         }
     }

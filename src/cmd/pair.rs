@@ -132,6 +132,7 @@ fn place(
                 read_only: false,
                 writable: false,
                 tty: false,
+                tun: false,
             };
             over_rootfs(engine, &end.container, &shared, &rootfs, command, tail)?
         }

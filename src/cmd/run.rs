@@ -214,6 +214,7 @@ fn plan_command(args: &Args, engine: &Engine) -> anyhow::Result<Node> {
                 read_only: args.read_only,
                 writable: args.writable,
                 tty: args.tty,
+                tun: args.net.iter().any(NetSpec::is_tap),
             };
             over_rootfs(engine, &name, &shared, &wanted, Some(&args.command), tail)
         }
@@ -239,6 +240,8 @@ pub struct Rootfs<'a> {
     pub writable: bool,
     /// Whether the command gets a terminal.
     pub tty: bool,
+    /// Whether it gets the device by which programs are at the other end of a tap.
+    pub tun: bool,
 }
 
 /// A container over the host's files; without a command it holds.
@@ -314,6 +317,7 @@ pub fn over_rootfs(
             ],
             cwd: PathBuf::from("/"),
             terminal: rootfs.tty,
+            tun: rootfs.tun,
             hostname: name.as_str(),
             shared,
         },

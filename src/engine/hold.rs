@@ -22,9 +22,11 @@ use super::undo;
 use super::user::{self, Need, User};
 use crate::cgroup::systemd::{self, Unit};
 use crate::cgroup::{self, Group};
+use crate::net::interface;
 use crate::net::netlink::{Netlink, Refused};
 use crate::net::wire::{self, Site};
 use crate::plan::facts::{CgroupLayout, Confinement, Manager};
+use crate::plan::interface::Interface;
 use crate::plan::name::ContainerName;
 use crate::plan::step::{Gate, Step};
 use crate::plan::subid::{self, IdKind};
@@ -333,6 +335,7 @@ impl<'a> Raising<'a> {
                 give_way::make(self.engine, host, &self.topology.moves[index])
             }
             HostStep::Wire { wire } => self.wire(&self.topology.wires[wire]),
+            HostStep::Interface { index } => self.interface(&self.topology.interfaces[index]),
             HostStep::Hooks { node } => self.hooks(node),
             HostStep::Open { node, gate } => {
                 self.await_gate(node, gate)?;
@@ -630,15 +633,27 @@ impl<'a> Raising<'a> {
             }
         }
         let [a, b] = wire.ends.each_ref().map(|end| self.site(&end.at));
-        wire::make(wire, [a, b]).map_err(|failed| EngineError::Wire {
-            container: match &wire.ends[failed.end].at {
-                Place::Host => "host".to_owned(),
-                Place::Node(index) => self.topology.nodes[*index].name.to_string(),
-                Place::Running(name) => name.to_string(),
-            },
+        wire::make(wire, [a, b])
+            .map_err(|failed| self.wire_error(&wire.ends[failed.end].at, failed))
+    }
+
+    fn interface(&mut self, interface: &Interface) -> Result<(), EngineError> {
+        self.open_host()?;
+        let at = &interface.end.at;
+        if let Place::Node(index) = at {
+            self.network(*index)?;
+        }
+        let (host, site) = (self.site(&Place::Host), self.site(at));
+        interface::make(interface, host.netlink, site).map_err(|failed| self.wire_error(at, failed))
+    }
+
+    fn wire_error(&self, at: &Place, failed: wire::Failed) -> EngineError {
+        let container = self.topology.container(at);
+        EngineError::Wire {
+            container: container.map_or("host".to_owned(), ToString::to_string),
             action: failed.action,
             cause: failed.cause,
-        })
+        }
     }
 
     /// Where an end belongs, once its socket is open.

@@ -7,6 +7,21 @@ use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use nix::errno::Errno;
 
 use super::netlink::{Netlink, Refused, Request};
+use crate::sys::netns;
+
+/// Asks in a network namespace that is thrown away: it goes with the thread that is in it.
+///
+/// # Errors
+/// When no such namespace can be had; what was asked.
+pub fn apart<T: Send>(
+    ask: impl FnOnce(&Netlink) -> Result<T, Refused> + Send,
+) -> Result<T, Refused> {
+    let there = || {
+        netns::leave().map_err(|errno| Refused::from(std::io::Error::from(errno)))?;
+        ask(&Netlink::open()?)
+    };
+    std::thread::scope(|scope| scope.spawn(there).join()).expect("the thread does not panic")
+}
 
 /// Whether the kernel, or a module that it loads for the asking, knows this kind of link (ip-link(8), type).
 ///

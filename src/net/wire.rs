@@ -55,9 +55,13 @@ pub fn make(wire: &Wire, sites: [Site; 2]) -> Result<(), Failed> {
     }
     let furnished = (0..2)
         .rev()
-        .try_for_each(|end| furnish(wire, end, sites[end].netlink, indices[end]))
+        .try_for_each(|at| {
+            // The first end was created up.
+            furnish(&wire.ends[at], at, at == 1, sites[at].netlink, indices[at])
+        })
         .and_then(|()| {
-            (0..2).try_for_each(|end| settle(wire, end, sites[end].netlink, indices[end]))
+            (0..2)
+                .try_for_each(|at| settle(&wire.ends[at], at, true, sites[at].netlink, indices[at]))
         });
     if furnished.is_err() {
         // The first error is the one to tell; the peer goes with the link.
@@ -141,7 +145,7 @@ fn create(wire: &Wire, [site, peer_site]: [Site; 2]) -> Result<[u32; 2], Failed>
 }
 
 /// What both ends of a veth can be given at creation.
-fn with_looks<T>(link: LinkMessageBuilder<T>, end: &End) -> LinkMessageBuilder<T> {
+pub(super) fn with_looks<T>(link: LinkMessageBuilder<T>, end: &End) -> LinkMessageBuilder<T> {
     let link = link.name(end.name.as_str());
     let link = match end.mac {
         Some(mac) => link.address(mac.0.to_vec()),
@@ -160,15 +164,19 @@ fn disable_ipv6(name: &LinkName) {
 }
 
 /// Raises an end, then addresses it, then routes through it: a route needs a link that is up, and an address there for its
-/// next hop to be on the link.
-fn furnish(wire: &Wire, at: usize, netlink: &Netlink, index: u32) -> Result<(), Failed> {
-    let end = &wire.ends[at];
+/// next hop to be on the link. `at` says which end of its wire it is.
+pub(super) fn furnish(
+    end: &End,
+    at: usize,
+    raise: bool,
+    netlink: &Netlink,
+    index: u32,
+) -> Result<(), Failed> {
     let mut actions = Vec::new();
     let mut requests = Vec::new();
-    // The first end was created up.
-    if at == 1 || end.alias.is_some() {
+    if raise || end.alias.is_some() {
         let mut link = LinkUnspec::new_with_index(index);
-        if at == 1 {
+        if raise {
             link = link.up();
         }
         if let Some(alias) = &end.alias {
@@ -214,15 +222,22 @@ fn furnish(wire: &Wire, at: usize, netlink: &Netlink, index: u32) -> Result<(), 
 /// * An IPv6 address is given its local route and its solicited-node group behind the request, even without duplicate address
 ///   detection (`addrconf_dad_work`, net/ipv6/addrconf.c); the route is the later of the two. A neighbour solicitation that
 ///   comes before is repeated after a second.
-fn settle(wire: &Wire, at: usize, netlink: &Netlink, index: u32) -> Result<(), Failed> {
+///
+/// `has_carrier` is false for a link that may be without for as long as it is there.
+pub(super) fn settle(
+    end: &End,
+    at: usize,
+    has_carrier: bool,
+    netlink: &Netlink,
+    index: u32,
+) -> Result<(), Failed> {
     // `linkwatch_schedule_work` waits for a second at most. If it takes longer, the wire is slow to come up, but made.
     const LONGEST: Duration = Duration::from_millis(1500);
     const INTERVAL: Duration = Duration::from_micros(50);
     let start = Instant::now();
-    let end = &wire.ends[at];
     let mut unready: Vec<IpAddr> = end.addrs.iter().map(|addr| addr.addr.ip).collect();
     unready.retain(IpAddr::is_ipv6);
-    let mut active = false;
+    let mut active = !has_carrier;
     loop {
         let mut requests: Vec<Request> = unready.iter().map(|ip| match_route(*ip)).collect();
         if !active {

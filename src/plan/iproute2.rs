@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::interface::{Interface, InterfaceKind};
 use super::name::{ContainerName, LinkName};
 use super::topology::{
     End, EndAddr, NamespaceKind, NamespaceSource, Node, Place, Removal, Route, Topology, Wire,
@@ -42,6 +43,9 @@ pub fn lines(topology: &Topology, known: &dyn Fn(&ContainerName) -> Known) -> Ve
     }
     for wire in &topology.wires {
         lines.extend(by_hand.wire(wire));
+    }
+    for interface in &topology.interfaces {
+        lines.extend(by_hand.interface(interface));
     }
     lines
 }
@@ -124,8 +128,13 @@ impl<'a> ByHand<'a> {
     }
 
     fn has_wires(&self, index: usize) -> bool {
-        let mut ends = self.topology.wires.iter().flat_map(|wire| &wire.ends);
-        ends.any(|end| end.at == Place::Node(index))
+        let wired = self.topology.wires.iter().flat_map(|wire| &wire.ends);
+        let others = self
+            .topology
+            .interfaces
+            .iter()
+            .map(|interface| &interface.end);
+        wired.chain(others).any(|end| end.at == Place::Node(index))
     }
 
     fn name_of_node(&self, node: &Node) -> String {
@@ -206,6 +215,62 @@ impl<'a> ByHand<'a> {
         for end in [b, a] {
             lines.extend(self.end(end));
         }
+        lines
+    }
+
+    /// As the engine does it, the link is made in the container's namespace by a command in the host's, where its parent is.
+    fn interface(&self, Interface { end, kind }: &Interface) -> Vec<String> {
+        let ip = self.ip(&end.at);
+        let netns = self
+            .netns(&end.at)
+            .map_or(String::new(), |name| format!(" netns {name}"));
+        let on =
+            |parent: &LinkName| format!("ip link add link {parent} {}{netns} type", looks(end));
+        let name = &end.name;
+        let mut lines = match kind {
+            InterfaceKind::Macvlan { parent, mode } => {
+                vec![format!("{} macvlan mode {mode}", on(parent))]
+            }
+            InterfaceKind::Ipvlan { parent, mode } => {
+                vec![format!("{} ipvlan mode {mode}", on(parent))]
+            }
+            InterfaceKind::Vlan { parent, id } => vec![format!("{} vlan id {id}", on(parent))],
+            InterfaceKind::Vxlan {
+                vni,
+                remotes,
+                local,
+                port,
+                parent,
+            } => {
+                let mut add = format!("ip link add {}{netns} type vxlan id {vni}", looks(end));
+                let mut others = remotes.iter();
+                for (word, value) in [
+                    ("remote", others.next().map(ToString::to_string)),
+                    ("local", local.map(|ip| ip.to_string())),
+                    ("dev", parent.as_ref().map(ToString::to_string)),
+                ] {
+                    if let Some(value) = value {
+                        add.push_str(&format!(" {word} {value}"));
+                    }
+                }
+                add.push_str(&format!(" dstport {port}"));
+                let bridge = ip.replacen("ip", "bridge", 1);
+                let append = |remote| {
+                    format!(
+                        "{bridge} fdb append 00:00:00:00:00:00 dev {name} dst {remote} self permanent"
+                    )
+                };
+                [add].into_iter().chain(others.map(append)).collect()
+            }
+            InterfaceKind::Tap => {
+                let mut lines = vec![format!("{ip} tuntap add dev {name} mode tap")];
+                if end.mac.is_some() || end.mtu.is_some() {
+                    lines.push(format!("{ip} link set dev {}", looks(end)));
+                }
+                lines
+            }
+        };
+        lines.extend(self.end(end));
         lines
     }
 

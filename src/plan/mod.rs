@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod facts;
+pub mod interface;
 pub mod iproute2;
 pub mod name;
 pub mod net;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::interface::{self, InterfaceKind, InterfaceSpec};
 use super::name::{BadWord, ContainerName, IfAddr, LinkName, Mac};
 use super::topology::{End, EndAddr, Place, Route, Wire};
 
@@ -14,6 +15,8 @@ use super::topology::{End, EndAddr, Place, Route, Wire};
 pub enum NetSpec {
     /// A wire.
     Wire(Box<WireSpec>),
+    /// An interface of another kind.
+    Interface(Box<InterfaceSpec>),
     /// A network namespace with `lo` alone.
     None,
     /// The namespace that tincan runs in.
@@ -58,16 +61,8 @@ pub struct PairEnd {
     pub rootfs: Option<PathBuf>,
 }
 
-/// Kinds of network that the grammar will have, and has not yet.
-const LATER: [&str; 7] = [
-    "macvlan",
-    "ipvlan",
-    "vlan",
-    "vxlan",
-    "wireguard",
-    "tap",
-    "phys",
-];
+/// Kinds of interface that the grammar will have, and has not yet.
+const LATER: [&str; 2] = ["wireguard", "phys"];
 
 const EXAMPLE: &str = "172.16.0.1/16,peer=172.16.0.2";
 
@@ -102,6 +97,9 @@ impl FromStr for NetSpec {
                 path if path.contains('/') => Ok(NetSpec::Namespace(PathBuf::from(path))),
                 name => Ok(NetSpec::Namespace(PathBuf::from("/run/netns").join(name))),
             };
+        }
+        if interface::kind_of(value).is_some() {
+            return Ok(NetSpec::Interface(Box::new(value.parse()?)));
         }
         let first = value.split([',', ':']).next().unwrap_or_default();
         if LATER.contains(&first) {
@@ -277,10 +275,12 @@ impl FromStr for PairEnd {
 
 impl WireSpec {
     /// Takes one word of the value; `false` when it is none of a wire's.
-    fn accept(&mut self, word: &str) -> Result<bool, BadWord> {
+    pub(super) fn accept(&mut self, word: &str) -> Result<bool, BadWord> {
         let twice = || BadWord::new("key", word, "is given twice", EXAMPLE);
         let Some((key, value)) = word.split_once('=') else {
-            if !word.contains(['.', ':', '/']) || LATER.iter().any(|kind| word.starts_with(kind)) {
+            let kinds = interface::KINDS.iter().chain(&LATER);
+            let is_kind = kinds.into_iter().any(|kind| word.starts_with(kind));
+            if !word.contains(['.', ':', '/']) || is_kind {
                 return Ok(false);
             }
             self.addrs.push(word.parse()?);
@@ -364,6 +364,12 @@ impl WireSpec {
         if self.addrs.is_empty() {
             return bad(value.to_owned(), "has no address");
         }
+        self.check_words()
+    }
+
+    /// The same for an interface, which need not have an address.
+    pub(super) fn check_words(&self) -> Result<(), BadWord> {
+        let bad = |word: String, why: &str| Err(BadWord::new("--net", word, why, EXAMPLE));
         for (at, addr) in self.addrs.iter().enumerate() {
             if let Some(why) = unfit(addr) {
                 return bad(addr.to_string(), why);
@@ -432,7 +438,13 @@ impl WireSpec {
     }
 
     /// This end, in a new or a running container. An address of the far end's that is outside the prefixes gets a host route.
-    fn near_end(&self, at: Place, name: LinkName, far: &[IpAddr], mtu: Option<u32>) -> End {
+    pub(super) fn near_end(
+        &self,
+        at: Place,
+        name: LinkName,
+        far: &[IpAddr],
+        mtu: Option<u32>,
+    ) -> End {
         let mut routes: Vec<Route> = far
             .iter()
             .filter(|ip| self.first_of(**ip).is_some())
@@ -687,7 +699,7 @@ pub fn check_together(specs: &[NetSpec]) -> Result<(), BadWord> {
     let mut addrs = Vec::new();
     let mut routes = Vec::new();
     for (index, spec) in specs.iter().enumerate() {
-        let NetSpec::Wire(wire) = spec else {
+        let Some(wire) = spec.words() else {
             if specs.len() > 1 {
                 return Err(BadWord::new(
                     "--net",
@@ -739,9 +751,24 @@ pub fn check_together(specs: &[NetSpec]) -> Result<(), BadWord> {
 }
 
 impl NetSpec {
+    /// Addresses, routes and looks, of what makes an interface in the container.
+    fn words(&self) -> Option<&WireSpec> {
+        match self {
+            NetSpec::Wire(spec) => Some(spec),
+            NetSpec::Interface(spec) => Some(&spec.wire),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a tap, which somebody in the container is to open.
+    pub fn is_tap(&self) -> bool {
+        matches!(self, NetSpec::Interface(spec) if spec.kind == InterfaceKind::Tap)
+    }
+
     fn word(&self) -> String {
         match self {
             NetSpec::Wire(_) => "a wire".to_owned(),
+            NetSpec::Interface(spec) => spec.kind.to_string(),
             NetSpec::None => "none".to_owned(),
             NetSpec::Pasta => "pasta".to_owned(),
             NetSpec::Host => "host".to_owned(),
@@ -864,7 +891,7 @@ mod tests {
             ("ns:blue,mtu=1500", "ns:blue,mtu=1500"),
             ("mtu=1500", "mtu=1500"),
             ("lan0", "lan0"),
-            ("macvlan:eth0", "macvlan"),
+            ("wireguard:k", "wireguard"),
             ("ns:", "ns:"),
             ("container:", ""),
         ] {

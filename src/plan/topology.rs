@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
+use super::interface::Interface;
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
 use super::net::Outside;
 use super::step::{Gate, Hook, Step};
@@ -22,6 +23,8 @@ pub struct Topology {
     pub moves: Vec<Move>,
     /// The wires to make.
     pub wires: Vec<Wire>,
+    /// The interfaces to make that are no end of a wire.
+    pub interfaces: Vec<Interface>,
     /// The wires to remove, each by one of its ends.
     pub removals: Vec<Removal>,
 }
@@ -508,6 +511,11 @@ pub enum HostStep {
         /// Which wire.
         wire: usize,
     },
+    /// Make an interface of another kind, address and raise it.
+    Interface {
+        /// Which interface.
+        index: usize,
+    },
     /// Run its prestart and createRuntime hooks.
     Hooks {
         /// Which node.
@@ -586,6 +594,7 @@ impl Topology {
         steps.extend((0..self.removals.len()).map(|index| HostStep::Remove { index }));
         steps.extend((0..self.moves.len()).map(|index| HostStep::Move { index }));
         steps.extend((0..self.wires.len()).map(|wire| HostStep::Wire { wire }));
+        steps.extend((0..self.interfaces.len()).map(|index| HostStep::Interface { index }));
         each(&mut steps, &|node, n, steps| {
             if n.has_gate(Gate::Hooks) {
                 steps.push(HostStep::Hooks { node });
@@ -660,16 +669,26 @@ impl Topology {
             HostStep::Wire { wire } => {
                 let [a, b] = &self.wires[wire].ends;
                 let what = format!("wire {} to {}", self.end_name(a), self.end_name(b));
-                let nodes = [a, b].map(|end| match &end.at {
-                    Place::Node(node) => Some(&self.nodes[*node].name),
-                    Place::Running(name) => Some(name),
-                    Place::Host => None,
-                });
-                let whose = nodes.into_iter().flatten().next();
+                let whose = self.container(&a.at).or(self.container(&b.at));
                 return (whose.expect("one end of a wire is a container's"), what);
+            }
+            HostStep::Interface { index } => {
+                let Interface { end, kind } = &self.interfaces[index];
+                let what = format!("make {kind} as {}", self.end_name(end));
+                let whose = self.container(&end.at);
+                return (whose.expect("an interface is a container's"), what);
             }
         };
         (&self.nodes[node].name, what)
+    }
+
+    /// The container that a place is.
+    pub fn container<'a>(&'a self, at: &'a Place) -> Option<&'a ContainerName> {
+        match at {
+            Place::Node(node) => Some(&self.nodes[*node].name),
+            Place::Running(name) => Some(name),
+            Place::Host => None,
+        }
     }
 
     /// An end as `container:interface`.

@@ -19,6 +19,8 @@ pub fn tests() -> Vec<Case> {
         kills_in_run needs [Root],
         errors_in_run_over_a_rootfs needs [Root],
         kills_in_run_over_a_rootfs needs [Root],
+        errors_in_a_run_with_interfaces needs [Root, Vxlan, Tun],
+        kills_in_a_run_with_interfaces needs [Root, Vxlan, Tun],
         errors_in_a_detached_run needs [Root],
         kills_in_a_detached_run needs [Root],
         errors_in_pair,
@@ -222,6 +224,30 @@ fn errors_in_run_over_a_rootfs(host: &Host) {
 
 fn kills_in_run_over_a_rootfs(host: &Host) {
     run_over_a_rootfs(host, Fault::Kill);
+}
+
+/// Interfaces that are no end of a wire.
+fn run_with_interfaces(host: &Host, fault: Fault) {
+    let mut args = RUN.to_vec();
+    args[4] = "vxlan:42,remote=192.0.2.9,10.0.0.1/24";
+    args.splice(5..5, ["--net", "tap"]);
+    let (sides, after) = (&["host", "f"], &[][..]);
+    Walk {
+        host,
+        args,
+        sides,
+        fault,
+        after,
+    }
+    .go();
+}
+
+fn errors_in_a_run_with_interfaces(host: &Host) {
+    run_with_interfaces(host, Fault::Error);
+}
+
+fn kills_in_a_run_with_interfaces(host: &Host) {
+    run_with_interfaces(host, Fault::Kill);
 }
 
 /// What ends containers that stay.

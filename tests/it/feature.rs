@@ -18,6 +18,12 @@ pub enum Need {
     Netem,
     /// Links that share their parent's link-layer address.
     Ipvlan,
+    /// Links with link-layer addresses of their own on a parent.
+    Macvlan,
+    /// Frames in UDP packets.
+    Vxlan,
+    /// The device by which programs make taps.
+    Tun,
     /// Links that are tagged (802.1Q).
     Vlan,
     /// Encrypted tunnels.
@@ -59,6 +65,12 @@ impl Need {
                 "ip link add name p0 type veth peer name q0; ip link add link p0 name i0 type ipvlan",
                 "ipvlan",
             ),
+            Need::Macvlan => works(
+                "ip link add name p0 type veth peer name q0; ip link add link p0 name m0 type macvlan",
+                "macvlan",
+            ),
+            Need::Vxlan => works("ip link add v0 type vxlan id 5 dstport 4789", "vxlan"),
+            Need::Tun => lacks(Path::new("/dev/net/tun").exists(), "/dev/net/tun"),
             Need::Vlan => works(
                 "ip link add name p0 type veth peer name q0; ip link add link p0 name v0 type vlan id 5",
                 "8021q",

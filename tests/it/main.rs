@@ -9,6 +9,7 @@ mod dry_run;
 mod faults;
 mod feature;
 mod host;
+mod interface;
 mod kernel;
 mod machine;
 mod many;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
         terminal::tests(),
         attack::tests(),
         net::tests(),
+        interface::tests(),
         doctor::tests(),
         dry_run::tests(),
         signals::tests(),

@@ -152,6 +152,8 @@ pub struct Wanted<'a> {
     pub cwd: PathBuf,
     /// Whether the command gets a terminal of its own.
     pub terminal: bool,
+    /// Whether there is /dev/net/tun.
+    pub tun: bool,
     /// The host name, where the container does not share the host's.
     pub hostname: &'a str,
     /// The namespaces that are kept (`--share`). A user namespace is not made in any case.
@@ -225,6 +227,12 @@ pub fn default_bundle(wanted: &Wanted, layout: &CgroupLayout) -> Result<Bundle, 
         .collect();
     if let Some(linux) = config["linux"].as_object_mut() {
         linux.remove("resources");
+    }
+    if wanted.tun {
+        // Documentation/networking/tuntap.rst, 1.2.
+        config["linux"]["devices"] = json!([{
+            "path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 0o666
+        }]);
     }
     super::from_value(config)
 }
@@ -321,6 +329,7 @@ pub(in crate::plan) mod tests {
             env: vec!["A=b".to_owned()],
             cwd: PathBuf::from("/tmp"),
             terminal: false,
+            tun: false,
             hostname: "ns1",
             shared: &shared,
         };
