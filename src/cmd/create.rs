@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use super::bundle::{self, BundleArgs};
-use super::network::Remains;
+use super::net::Remains;
 use super::run::has_terminal;
-use super::network;
+use super::net;
 use crate::engine::hold::Engine;
 use crate::engine::undo;
 use crate::engine::user::Need;
@@ -39,7 +39,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         nodes: vec![node],
         ..Topology::default()
     };
-    network::attach(engine, &mut topology, 0, &args.net, &args.publish, Remains::Clear)?;
+    net::attach(engine, &mut topology, 0, &args.net, &args.publish, Remains::Clear)?;
     let up = engine
         .raise(&topology)?
         .pop()

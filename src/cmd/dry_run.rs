@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::network::Remains;
+use super::net::Remains;
 use super::{Format, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
@@ -50,7 +50,7 @@ fn known(engine: &Engine, name: &ContainerName) -> Known {
     let named = state.as_ref().and_then(|state| {
         state.undo.iter().find_map(|deed| match deed {
             Undo::NetnsName(name) => Some(name.clone()),
-            Undo::Cgroup(_) | Undo::Scope(_) | Undo::Move(_) | Undo::Outside => None,
+            _ => None,
         })
     });
     let process = state.and_then(|state| state.process);

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::dry_run::DryRun;
-use super::network::HOST;
-use super::{Format, Usage, aligned, network, print_json};
+use super::net::HOST;
+use super::{Format, Usage, aligned, net, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::fault;
 use crate::engine::hold::{Engine, enter_running};
@@ -89,7 +89,7 @@ fn add(
     let a = place(engine, first, second, dry_run)?;
     let b = place(engine, second, first, dry_run)?;
     let mut wire = pair_wire([(first, a.0, a.1), (second, b.0, b.1)])?;
-    network::tell_whose(engine, &mut wire, [first, second]);
+    net::tell_whose(engine, &mut wire, [first, second]);
     let topology = Topology {
         wires: vec![wire],
         ..Topology::default()
@@ -146,12 +146,12 @@ fn place(
         let (_netns, netlink) = enter_running(engine, &end.container)?;
         (Place::Running(end.container.clone()), netlink)
     };
-    network::check_free(engine, &netlink, end, far, dry_run.remains())?;
+    net::check_free(engine, &netlink, end, far, dry_run.remains())?;
     let name = match (&end.wire.name, &place) {
         (Some(name), _) => name.clone(),
         // An `eth<n>` on the host would look like hardware.
-        (None, Place::Host) => network::free_host_interface(&netlink, &far.container)?,
-        (None, _) => network::free_interface(&netlink)?,
+        (None, Place::Host) => net::free_host_interface(&netlink, &far.container)?,
+        (None, _) => net::free_interface(&netlink)?,
     };
     Ok((place, name))
 }

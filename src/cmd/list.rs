@@ -15,6 +15,7 @@ use crate::engine::state::{StateError, Status, WireRecord};
 use crate::engine::user::Need;
 use crate::net::wire::{self, Link};
 use crate::plan::name::{ContainerName, LinkName};
+use crate::plan::network::NetworkName;
 
 /// The arguments of `tincan list`.
 #[derive(Debug, clap::Args)]
@@ -132,7 +133,8 @@ fn note_peers(
         let Some(name) = &near.container else {
             continue;
         };
-        let whom = far.container.as_ref().map_or("host", ContainerName::as_str);
+        let network = far.network.as_ref().map_or("host", NetworkName::as_str);
+        let whom = far.container.as_ref().map_or(network, ContainerName::as_str);
         peers
             .entry(name.clone())
             .or_default()

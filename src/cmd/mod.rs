@@ -41,14 +41,15 @@ macro_rules! commands {
 
 mod bundle;
 mod dry_run;
-mod network;
+mod net;
 
-use network::NetworkError;
+use net::NetworkError;
 
 commands! {
     "run" run: "Run a command, or an OCI bundle, in a new container",
     "pair" pair: "Start two containers with one wire between them",
     "link" link: "Add, remove and list wires of running containers",
+    "network" network: "Make, remove and list networks of many containers",
     "list" list: "List the containers",
     "doctor" doctor: "Show what this machine has of what tincan can use",
     "gc" gc: "Clear away what killed runs left",

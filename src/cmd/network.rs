@@ -1,566 +1,290 @@
-//! What `--net` asks for, against the facts of this host: which addresses and names are free here, and whose they are.
+//! `tincan network`: bridges that any number of containers are on.
 
-use std::net::IpAddr;
-use std::path::Path;
+use std::io::Write as _;
+use std::process::ExitCode;
 
-use nix::errno::Errno;
+use serde::Serialize;
 
+use super::{Format, aligned, print_json};
 use crate::engine::error::EngineError;
-use crate::engine::give_way::is_dead;
-use crate::engine::hold::{Engine, enter_running};
-use crate::net::netlink::{Netlink, Refused};
-use crate::net::probe;
-use crate::net::wire::{self, Link, Owner};
-use crate::plan::interface::{InterfaceKind, InterfaceSpec};
+use crate::engine::hold::Engine;
+use crate::engine::network::{self, NetworkStateError};
+use crate::engine::state::EndRecord;
+use crate::engine::user::Need;
+use crate::net::bridge;
+use crate::net::netlink::Netlink;
+use crate::net::wire;
 use crate::plan::name::{BadWord, ContainerName, IfAddr, LinkName};
-use crate::plan::net::{
-    FarEnd, NetSpec, Outside, PairEnd, Publish, WireSpec, alias_container, check_together,
-    default_name, host_link_alias, host_link_name,
-};
-use crate::plan::oci::borrow_sysfs;
-use crate::plan::topology::{
-    EndAddr, Move, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
-};
+use crate::plan::net::parse_route;
+use crate::plan::network::{Network, NetworkName, Subnet};
+use crate::plan::topology::Route;
 
-/// The name by which an end of a wire is the host's.
-pub const HOST: &str = "host";
-
-/// Refuses the name that means the host where wires are added and removed.
-///
-/// # Errors
-/// [`BadWord`] for that name.
-pub fn check_name(name: &ContainerName) -> Result<(), BadWord> {
-    if name.as_str() == HOST {
-        let why = "means the host itself";
-        return Err(BadWord::new("container name", HOST, why, "ns1"));
-    }
-    Ok(())
+/// The arguments of `tincan network`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
 }
 
-/// Why the network that was asked for cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// A word of the value.
-    #[error(transparent)]
-    Word(#[from] BadWord),
-    /// The other end's container.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// Root needs none.
-    #[error(
-        "--net `pasta` is for users who are not root; `--net 172.16.0.1/16` is a wire to the host"
-    )]
-    NotForRoot,
-    /// A port for a container that has no way to the outside.
-    #[error("--publish `{0}` goes with `--net pasta` alone")]
-    NothingPublishes(Publish),
-    /// The kernel would not answer.
-    #[error("ask the kernel about {what}: {cause}")]
-    Asking {
-        /// About what.
-        what: String,
-        /// Why not.
-        cause: Refused,
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Make a network: a bridge on the host, with the first address of each subnet
+    Create {
+        /// Its name: `run --net NAME` is on it
+        name: NetworkName,
+        /// Its prefix; once for each family
+        #[arg(long = "subnet", required = true, value_name = "PREFIX")]
+        subnets: Vec<IfAddr>,
+        /// Without default routes for its containers
+        #[arg(long)]
+        internal: bool,
+        /// Keep its containers from reaching each other
+        #[arg(long)]
+        isolate: bool,
+        /// The MTU of the bridge and of its containers' ends
+        #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(68..=65535))]
+        mtu: Option<u32>,
+        /// A route of all its containers
+        #[arg(long = "route", value_name = "PREFIX@HOP", value_parser = parse_route)]
+        routes: Vec<Route>,
+        /// Let the containers of this network reach its own
+        #[arg(long, value_name = "NETWORK")]
+        allow: Vec<NetworkName>,
     },
-    /// An address that somebody has.
-    #[error("address {ip} is in use {place}: {whose}")]
-    InUse {
-        /// The address.
-        ip: IpAddr,
-        /// `on the host`, `in ns1`.
-        place: String,
-        /// Of whom.
-        whose: String,
+    /// Remove networks that no container is on
+    Rm {
+        /// Their names
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<NetworkName>,
     },
-    /// A kind of link that the kernel does not make.
-    #[error(
-        "--net `{what}`: this kernel has no {kind}; `tincan doctor` shows what would provide it"
-    )]
-    NoKind {
-        /// What was asked for.
-        what: String,
-        /// What it would take.
-        kind: &'static str,
+    /// List the networks
+    List {
+        /// Print the names only
+        #[arg(short, long)]
+        quiet: bool,
+        /// How to print
+        #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+        format: Format,
     },
-    /// A link of the host's to be on.
-    #[error(
-        "--net `{what}`: there is no link {parent} on the host; `ip link` shows which there are"
-    )]
-    NoParent {
-        /// What was asked for.
-        what: String,
-        /// Its parent.
-        parent: LinkName,
+    /// Print all there is to know of a network, as JSON
+    Inspect {
+        /// Its name
+        name: NetworkName,
     },
-    /// A namespace that is not there.
-    #[error("network namespace {0} does not exist; `ip netns list` shows those with names")]
-    NoNamespace(String),
+    /// Make anew what somebody has taken away of the networks, or of those named
+    Reload {
+        /// Their names
+        #[arg(value_name = "NAME")]
+        names: Vec<NetworkName>,
+    },
 }
 
-/// What to do with the ends of dead containers, which are in the way for the milliseconds that the kernel takes to free them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remains {
-    /// Help the kernel along.
-    Clear,
-    /// Plan as if they were gone, as a dry run does.
-    Overlook,
-}
-
-/// Puts a node's network as the values of `--net` say: its namespace, and its wires.
-///
-/// # Errors
-/// When a value, or what it asks for, is not to be had; nothing was made then.
-pub fn attach(
-    engine: &Engine,
-    topology: &mut Topology,
-    index: usize,
-    specs: &[NetSpec],
-    publish: &[Publish],
-    remains: Remains,
-) -> Result<(), NetworkError> {
-    check_together(specs)?;
-    if let (Some(port), false) = (publish.first(), specs.contains(&NetSpec::Pasta)) {
-        return Err(NetworkError::NothingPublishes(*port));
-    }
-    // What any of them asks for is not free for tincan to choose for another.
-    let asked: Vec<IpAddr> = specs
-        .iter()
-        .filter_map(|spec| match spec {
-            NetSpec::Wire(spec) => Some(given(spec)),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    for (number, spec) in specs.iter().enumerate() {
-        match spec {
-            NetSpec::None => {}
-            NetSpec::Pasta => {
-                if rustix::process::geteuid().is_root() && engine.user().is_none() {
-                    return Err(NetworkError::NotForRoot);
-                }
-                topology.nodes[index].outside = Some(Outside {
-                    publish: publish.to_vec(),
-                });
+/// Makes, removes or shows networks.
+pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
+    match args.verb {
+        Verb::Create {
+            name,
+            subnets,
+            internal,
+            isolate,
+            mtu,
+            routes,
+            allow,
+        } => {
+            let subnets = subnets.into_iter().map(Subnet::of).collect::<Result<Vec<_>, _>>()?;
+            let network = Network {
+                bridge: name.bridge(),
+                name,
+                subnets,
+                internal,
+                isolate,
+                mtu,
+                routes,
+                allow,
+            };
+            create(engine, &network)?;
+        }
+        Verb::Rm { names } => {
+            engine.become_root(Need::Join)?;
+            for name in names {
+                remove(engine, &name)?;
             }
-            NetSpec::Host => {
-                let node = &mut topology.nodes[index];
-                share(node, None);
-                if engine.confinement().is_some() {
-                    borrow_sysfs(&mut node.steps);
-                }
-            }
-            NetSpec::Container(name) => {
-                let (state, pidfd) = engine.root.open(name).map_err(EngineError::from)?;
-                let (Some(process), Some(_)) = (state.process, pidfd) else {
-                    return Err(EngineError::NotRunning(name.clone()).into());
-                };
-                let path = format!("/proc/{}/ns/net", process.pid);
-                share(&mut topology.nodes[index], Some(path.into()));
-            }
-            NetSpec::Namespace(path) => {
-                if !path.exists() {
-                    return Err(NetworkError::NoNamespace(path.display().to_string()));
-                }
-                share(&mut topology.nodes[index], Some(path.clone()));
-            }
-            NetSpec::Interface(spec) => {
-                check_possible(engine, spec)?;
-                let name = spec
-                    .wire
-                    .name
-                    .clone()
-                    .unwrap_or_else(|| default_name(number));
-                topology.interfaces.push(spec.at(Place::Node(index), name));
-            }
-            NetSpec::Wire(spec) => {
-                let name = spec.name.clone().unwrap_or_else(|| default_name(number));
-                let netlink = match &spec.to {
-                    None => engine
-                        .host_netlink()
-                        .map_err(|e| asking("its links", Refused::from(e)))?,
-                    Some(to) => enter_running(engine, to)?.1,
-                };
-                let mut here = Here {
-                    engine,
-                    netlink: &netlink,
-                    remains,
-                    asked: &asked,
-                    topology,
-                };
-                match &spec.to {
-                    None => here.wire_to_host(index, number, name, spec)?,
-                    Some(to) => here.wire_to_container(index, name, spec, to)?,
-                }
+        }
+        Verb::List { quiet, format } => {
+            engine.become_root(Need::Join)?;
+            list(engine, quiet, format)?;
+        }
+        Verb::Inspect { name } => {
+            engine.become_root(Need::Join)?;
+            let network = engine.root.networks().load(&name).map_err(EngineError::from)?;
+            print_json(&shown(engine, network)?)?;
+        }
+        Verb::Reload { names } => {
+            engine.become_root(Need::Make)?;
+            let networks = engine.root.networks();
+            let all = match names.as_slice() {
+                [] => networks.all(),
+                names => names.iter().map(|name| networks.load(name)).collect(),
+            };
+            for network in all.map_err(EngineError::from)? {
+                reload(engine, &network)?;
             }
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
+    network.check()?;
+    engine.become_root(Need::Make)?;
+    let networks = engine.root.networks();
+    for other in networks.all().map_err(EngineError::from)? {
+        if other.name == network.name {
+            return Err(EngineError::from(NetworkStateError::Taken(other.name)).into());
+        }
+        if let Some(prefix) = network.overlap(&other) {
+            return Err(overlaps(prefix, format!("network {}", other.name)).into());
+        }
+    }
+    let netlink = engine.host_netlink()?;
+    for link in wire::links(&netlink)? {
+        let clash = |subnet: &&Subnet| link.addrs.iter().any(|at| subnet.prefix.covers(at.addr.ip));
+        if let Some(subnet) = network.subnets.iter().find(clash) {
+            return Err(overlaps(subnet.prefix, format!("the host's link {}", link.name)).into());
+        }
+    }
+    // What is written down is what `reload` and the next container make: so it comes first.
+    networks.add(network).map_err(EngineError::from)?;
+    if let Err(error) = network::ensure(engine, network) {
+        // The first error is the one to tell.
+        let _ = network::dismantle(engine, network);
+        networks.forget(&network.name).map_err(EngineError::from)?;
+        return Err(EngineError::from(error).into());
+    }
     Ok(())
 }
 
-/// Refuses an interface that the kernel cannot make, whose parent is not there, or whose address its parent's network knows as the
-/// host's.
-fn check_possible(engine: &Engine, spec: &InterfaceSpec) -> Result<(), NetworkError> {
-    let what = || spec.kind.to_string();
-    let host = engine
-        .host_netlink()
-        .map_err(|e| asking("its links", Refused::from(e)))?;
-    let is_known = match spec.kind.link_kind() {
-        Some(kind) => probe::apart(|netlink| probe::knows_link(netlink, kind))
-            .map_err(|cause| asking(format!("links of the kind {kind}"), cause))?,
-        None => Path::new("/dev/net/tun").exists(),
-    };
-    if !is_known {
-        return Err(NetworkError::NoKind {
-            what: what(),
-            kind: spec.kind.link_kind().unwrap_or("/dev/net/tun"),
-        });
+fn overlaps(prefix: IfAddr, whose: String) -> BadWord {
+    BadWord::new("subnet", prefix.to_string(), format!("overlaps with {whose}"), "10.9.0.0/24")
+}
+
+fn remove(engine: &Engine, name: &NetworkName) -> anyhow::Result<()> {
+    let networks = engine.root.networks();
+    let network = networks.load(name).map_err(EngineError::from)?;
+    networks.clear_stale(name).map_err(EngineError::from)?;
+    let leased = networks.leased(name).map_err(EngineError::from)?;
+    if !leased.is_empty() {
+        let mut whose: Vec<String> = leased.into_iter().map(|(_, it)| it.container.to_string()).collect();
+        whose.sort();
+        whose.dedup();
+        let network = name.clone();
+        let whose = whose.join(", ");
+        return Err(EngineError::from(NetworkStateError::InUse { network, whose }).into());
     }
-    let Some(parent) = spec.kind.parent() else {
+    network::dismantle(engine, &network).map_err(EngineError::from)?;
+    Ok(networks.forget(name).map_err(EngineError::from)?)
+}
+
+/// Puts back a network's bridge, and the ports of its running containers on it.
+fn reload(engine: &Engine, network: &Network) -> anyhow::Result<()> {
+    network::ensure(engine, network).map_err(EngineError::from)?;
+    let netlink = engine.host_netlink()?;
+    for (port, _) in ports(engine, network, &netlink)? {
+        wire::attach(&netlink, &port, &network.bridge, network.isolate)
+            .map_err(|cause| anyhow::anyhow!("{}: put {port} on {}: {cause}", network.name, network.bridge))?;
+    }
+    Ok(())
+}
+
+/// The host's ends of a network's running containers that are there, with whose they are.
+fn ports(
+    engine: &Engine,
+    network: &Network,
+    netlink: &Netlink,
+) -> anyhow::Result<Vec<(LinkName, ContainerName)>> {
+    let mut found = Vec::new();
+    let networks = engine.root.networks();
+    let mut whose: Vec<_> = networks.leased(&network.name).map_err(EngineError::from)?;
+    whose.dedup_by(|(_, a), (_, b)| a.container == b.container);
+    for (_, holder) in whose {
+        let Ok(state) = engine.root.load(&holder.container) else {
+            continue;
+        };
+        for wire in engine.root.wires(&state).map_err(EngineError::from)? {
+            let on = |it: &&EndRecord| it.network.as_ref() == Some(&network.name);
+            if let Some(end) = wire.ends.iter().find(on)
+                && wire::link_by_name(netlink, &end.interface).is_ok()
+            {
+                found.push((end.interface.clone(), holder.container.clone()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A network with what is on it, for programs.
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    network: Network,
+    /// Whether its bridge is there.
+    up: bool,
+    /// Its containers and their addresses.
+    containers: Vec<ShownLease>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownLease {
+    container: ContainerName,
+    address: std::net::IpAddr,
+}
+
+fn shown(engine: &Engine, network: Network) -> anyhow::Result<Shown> {
+    let netlink = engine.host_netlink()?;
+    let leased = engine.root.networks().leased(&network.name).map_err(EngineError::from)?;
+    let up = matches!(bridge::find(&netlink, &network, &network::alias(&engine.root, &network)), Ok(Some(_)));
+    let containers = leased.into_iter().map(|(lease, holder)| ShownLease {
+        container: holder.container,
+        address: lease.ip,
+    });
+    Ok(Shown {
+        up,
+        containers: containers.collect(),
+        network,
+    })
+}
+
+fn list(engine: &Engine, quiet: bool, format: Format) -> anyhow::Result<()> {
+    let networks = engine.root.networks().all().map_err(EngineError::from)?;
+    let mut out = std::io::stdout().lock();
+    if quiet {
+        for network in networks {
+            writeln!(out, "{}", network.name)?;
+        }
         return Ok(());
-    };
-    if link(&host, parent)?.is_none() {
-        return Err(NetworkError::NoParent {
-            what: what(),
-            parent: parent.clone(),
-        });
     }
-    if !matches!(spec.kind, InterfaceKind::Vxlan { .. }) {
-        for addr in &spec.wire.addrs {
-            let owner = wire::owner_of(&host, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
-            if let Some(owner) = owner {
-                return Err(in_use(addr.ip, "on the host", &owner));
-            }
-        }
+    let rows = networks.into_iter().map(|network| shown(engine, network));
+    let rows = rows.collect::<anyhow::Result<Vec<_>>>()?;
+    if format == Format::Json {
+        return print_json(&rows);
     }
+    let mut table = vec![["NAME", "BRIDGE", "SUBNETS", "CONTAINERS", "OPTIONS"].map(str::to_owned)];
+    for row in rows {
+        let network = &row.network;
+        let subnets: Vec<String> = network.subnets.iter().map(|it| it.prefix.to_string()).collect();
+        let mut names: Vec<String> = row.containers.iter().map(|it| it.container.to_string()).collect();
+        names.sort();
+        names.dedup();
+        let options = [(network.internal, "internal"), (network.isolate, "isolate"), (!row.up, "down")];
+        let options = options.iter().filter(|(given, _)| *given).map(|(_, word)| *word);
+        table.push([
+            network.name.to_string(),
+            network.bridge.to_string(),
+            subnets.join(", "),
+            names.join(", "),
+            options.collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    out.write_all(aligned(&table).as_bytes())?;
     Ok(())
-}
-
-/// Gives a node somebody else's network namespace, or the host's.
-fn share(node: &mut Node, path: Option<std::path::PathBuf>) {
-    use crate::plan::step::Step;
-    node.loopback = false;
-    match path {
-        None => drop(node.namespaces.remove(&NamespaceKind::Network)),
-        Some(path) => {
-            node.namespaces
-                .insert(NamespaceKind::Network, NamespaceSource::Path(path.clone()));
-            // After the cgroup, whose files are the host's, and before the first mount: a sysfs shows the namespace it was
-            // mounted in.
-            let after = node
-                .steps
-                .iter()
-                .position(|step| {
-                    !matches!(step, Step::EnterCgroup | Step::Gate(_) | Step::BecomeRoot)
-                })
-                .unwrap_or(0);
-            node.steps
-                .insert(after, Step::Join(NamespaceKind::Network, path));
-        }
-    }
-}
-
-/// Refuses an end in a namespace where its addresses, or those of the far end, are somebody's already.
-///
-/// # Errors
-/// [`NetworkError::InUse`].
-pub fn check_free(
-    engine: &Engine,
-    netlink: &Netlink,
-    end: &PairEnd,
-    far: &PairEnd,
-    remains: Remains,
-) -> Result<(), NetworkError> {
-    let here = Here {
-        engine,
-        netlink,
-        remains,
-        asked: &[],
-        topology: &mut Topology::default(),
-    };
-    let place = if end.container.as_str() == HOST {
-        "on the host".to_owned()
-    } else {
-        format!("in {}", end.container)
-    };
-    here.check_free(&place, &end.wire.addrs, &far.wire.addrs)
-}
-
-/// Gives each end that is born where others are already, on the host or in a running container, the alias by which it tells
-/// whose wire it is. `whose` are the containers of the ends, in their order.
-pub fn tell_whose(engine: &Engine, wire: &mut Wire, whose: [&PairEnd; 2]) {
-    for at in 0..2 {
-        let [end, far] = [&wire.ends[at], &wire.ends[1 - at]];
-        let is_new = matches!(end.at, Place::Node(_));
-        if !is_new && far.at != Place::Host {
-            let root = engine.root.path();
-            let alias = host_link_alias(&whose[1 - at].container, &far.name, root);
-            wire.ends[at].alias = Some(alias);
-        }
-    }
-}
-
-/// The first `eth<n>` that a namespace does not have.
-///
-/// # Errors
-/// When the kernel does not say.
-pub fn free_interface(netlink: &Netlink) -> Result<LinkName, NetworkError> {
-    free_interface_but(netlink, |_| false)
-}
-
-/// The first `eth<n>` that a namespace does not have and that is not taken otherwise.
-fn free_interface_but(
-    netlink: &Netlink,
-    is_taken: impl Fn(&LinkName) -> bool,
-) -> Result<LinkName, NetworkError> {
-    let mut number = 0;
-    loop {
-        let name = default_name(number);
-        if !is_taken(&name) && link(netlink, &name)?.is_none() {
-            return Ok(name);
-        }
-        number += 1;
-    }
-}
-
-/// The first name for the host's end of a container's wire that the host does not have.
-///
-/// # Errors
-/// When the kernel does not say.
-pub fn free_host_interface(
-    netlink: &Netlink,
-    container: &ContainerName,
-) -> Result<LinkName, NetworkError> {
-    let mut number = 0;
-    loop {
-        let name = host_link_name(container, number, 0);
-        if link(netlink, &name)?.is_none() {
-            return Ok(name);
-        }
-        number += 1;
-    }
-}
-
-fn link(netlink: &Netlink, name: &LinkName) -> Result<Option<Link>, NetworkError> {
-    match wire::link_by_name(netlink, name) {
-        Err(refused) if refused.errno == Errno::ENODEV => Ok(None),
-        other => other.map(Some).map_err(|cause| asking(name, cause)),
-    }
-}
-
-/// The addresses that the user has named for either end.
-fn given(spec: &WireSpec) -> impl Iterator<Item = IpAddr> {
-    spec.addrs.iter().chain(&spec.peers).map(|addr| addr.ip)
-}
-
-fn asking(what: impl std::fmt::Display, cause: Refused) -> NetworkError {
-    NetworkError::Asking {
-        what: what.to_string(),
-        cause,
-    }
-}
-
-fn in_use(ip: IpAddr, place: &str, owner: &Owner) -> NetworkError {
-    let link = owner.link();
-    let whose = match link.alias.as_deref().and_then(alias_container) {
-        Some((container, _)) => format!("container {container}, link {}", link.name),
-        None => format!("link {}", link.name),
-    };
-    NetworkError::InUse {
-        ip,
-        place: place.to_owned(),
-        whose,
-    }
-}
-
-/// A side that is there already: the host, or a running container.
-struct Here<'a> {
-    engine: &'a Engine,
-    netlink: &'a Netlink,
-    remains: Remains,
-    /// The addresses that any value of the command names.
-    asked: &'a [IpAddr],
-    /// What is planned so far.
-    topology: &'a mut Topology,
-}
-
-impl Here<'_> {
-    fn wire_to_host(
-        &mut self,
-        node: usize,
-        number: usize,
-        name: LinkName,
-        spec: &WireSpec,
-    ) -> Result<(), NetworkError> {
-        for ip in given(spec) {
-            if let Some(owner) = self.owner(ip)? {
-                match self.way(ip, &owner)? {
-                    Some(moved) => self.topology.moves.push(moved),
-                    None => return Err(in_use(ip, "on the host", &owner)),
-                }
-            }
-        }
-        let container = &self.topology.nodes[node].name;
-        let far = FarEnd {
-            at: Place::Host,
-            name: self.free_name(container, number)?,
-            alias: Some(host_link_alias(container, &name, self.engine.root.path())),
-        };
-        let wire = spec.wire(node, name, far, |ip| self.is_free(ip))?;
-        self.topology.wires.push(wire);
-        Ok(())
-    }
-
-    fn wire_to_container(
-        &mut self,
-        node: usize,
-        name: LinkName,
-        spec: &WireSpec,
-        to: &ContainerName,
-    ) -> Result<(), NetworkError> {
-        // Seen from there, the peer's addresses are its own.
-        self.check_free(&format!("in {to}"), &spec.peers, &spec.addrs)?;
-        let at = Place::Running(to.clone());
-        let container = &self.topology.nodes[node].name;
-        let far = FarEnd {
-            name: self.free_interface(&at)?,
-            at,
-            alias: Some(host_link_alias(container, &name, self.engine.root.path())),
-        };
-        let wire = spec.wire(node, name, far, |ip| self.is_free(ip))?;
-        self.topology.wires.push(wire);
-        Ok(())
-    }
-
-    /// Refuses addresses of an end here that somebody has, and addresses of the far end that are reached another way.
-    fn check_free(
-        &self,
-        place: &str,
-        addrs: &[IfAddr],
-        far: &[IfAddr],
-    ) -> Result<(), NetworkError> {
-        for addr in addrs.iter().chain(far) {
-            if let Some(owner) = self.owner(addr.ip)? {
-                return Err(in_use(addr.ip, place, &owner));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether tincan may choose this address: nobody has it, and nobody else will.
-    fn is_free(&self, ip: IpAddr) -> Result<bool, NetworkError> {
-        let ends = self.topology.wires.iter().flat_map(|wire| &wire.ends);
-        let moves = self.topology.moves.iter().map(|moved| &moved.to);
-        let mut planned = ends.flat_map(|end| &end.addrs).chain(moves);
-        let chosen = planned.any(|addr| addr.addr.ip == ip);
-        Ok(!chosen && !self.asked.contains(&ip) && self.owner(ip)?.is_none())
-    }
-
-    /// The first `eth<n>` that is free here and will be.
-    fn free_interface(&self, at: &Place) -> Result<LinkName, NetworkError> {
-        free_interface_but(self.netlink, |name| {
-            let mut ends = self.topology.wires.iter().flat_map(|wire| &wire.ends);
-            ends.any(|end| end.at == *at && end.name == *name)
-        })
-    }
-
-    /// Who has an address. The link of a container that is dead does not count, and gives it up.
-    fn owner(&self, ip: IpAddr) -> Result<Option<Owner>, NetworkError> {
-        loop {
-            let owner = match wire::owner_of(self.netlink, ip) {
-                // Its link went between the question and the answer.
-                Err(refused) if refused.errno == Errno::ENODEV => continue,
-                other => other.map_err(|cause| asking(ip, cause))?,
-            };
-            match owner {
-                Some(owner) if is_dead(self.engine, owner.link()) => {
-                    if self.remains == Remains::Overlook {
-                        return Ok(None);
-                    }
-                    gone_is_fine(wire::take_address(self.netlink, owner.link(), ip))
-                        .map_err(|cause| asking(ip, cause))?;
-                }
-                other => return Ok(other),
-            }
-        }
-    }
-
-    /// A name for the host's end that no link has.
-    fn free_name(
-        &self,
-        container: &ContainerName,
-        number: usize,
-    ) -> Result<LinkName, NetworkError> {
-        let mut attempt = 0;
-        loop {
-            let name = host_link_name(container, number, attempt);
-            match link(self.netlink, &name)? {
-                None => return Ok(name),
-                Some(link) if is_dead(self.engine, &link) => {
-                    if self.remains == Remains::Clear {
-                        gone_is_fine(wire::delete(self.netlink, &name))
-                            .map_err(|cause| asking(&name, cause))?;
-                    }
-                    return Ok(name);
-                }
-                Some(_) => attempt += 1,
-            }
-        }
-    }
-
-    /// How an address that the user names is had from its owner, if that is the end of another wire for which tincan chose it:
-    /// that end then takes the next free one of its prefix instead.
-    fn way(&self, ip: IpAddr, owner: &Owner) -> Result<Option<Move>, NetworkError> {
-        let Owner::Local(link) = owner else {
-            return Ok(None);
-        };
-        let Some((container, _)) = link.alias.as_deref().and_then(alias_container) else {
-            return Ok(None);
-        };
-        let Ok(state) = self.engine.root.load(&container) else {
-            return Ok(None);
-        };
-        let text = IfAddr::host(ip).to_string();
-        for record in &state.wires {
-            let Some(near) = record.end_of(&container) else {
-                continue;
-            };
-            let Some(far) = record
-                .ends
-                .iter()
-                .find(|end| end.container.is_none() && end.interface.as_str() == link.name)
-            else {
-                continue;
-            };
-            if !far.automatic.contains(&text) {
-                continue;
-            }
-            let peers = near.addresses.iter().filter_map(|addr| addr.parse().ok());
-            for peer in peers.filter(|peer: &IfAddr| peer.covers(ip)) {
-                for next in peer.others() {
-                    if self.is_free(next)? {
-                        let host_addr = |ip| EndAddr {
-                            addr: IfAddr::host(ip),
-                            peer: Some(peer.ip),
-                            automatic: true,
-                        };
-                        return Ok(Some(Move {
-                            container,
-                            interface: far.interface.clone(),
-                            from: host_addr(ip),
-                            to: host_addr(next),
-                        }));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// A link that has gone by itself meanwhile is what was wanted.
-fn gone_is_fine(done: Result<(), Refused>) -> Result<(), Refused> {
-    match done {
-        Err(refused) if refused.errno == Errno::ENODEV => Ok(()),
-        other => other,
-    }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::dry_run::DryRun;
 use super::run::{Rootfs, Tail, over_host, over_rootfs, session_of};
-use super::{Usage, network};
+use super::{Usage, net};
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
 use crate::engine::state::{StateError, Status};
@@ -46,7 +46,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         .into());
     }
     for end in [&args.first, &args.second] {
-        network::check_name(&end.container)?;
+        net::check_name(&end.container)?;
     }
     let command = (!args.command.is_empty()).then_some(args.command.as_slice());
     let mut topology = Topology::default();
@@ -63,7 +63,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         (&args.first, first.0, first.1),
         (&args.second, second.0, second.1),
     ])?;
-    network::tell_whose(engine, &mut wire, [&args.first, &args.second]);
+    net::tell_whose(engine, &mut wire, [&args.first, &args.second]);
     topology.wires.push(wire);
     if topology.nodes.is_empty() {
         return Err(Usage::new(
@@ -111,10 +111,10 @@ fn place(
         .is_ok_and(|state| matches!(engine.root.status(&state), Status::Running | Status::Paused));
     if runs {
         let (_netns, netlink) = enter_running(engine, &end.container)?;
-        network::check_free(engine, &netlink, end, far, args.dry_run.remains())?;
+        net::check_free(engine, &netlink, end, far, args.dry_run.remains())?;
         let name = match &end.wire.name {
             Some(name) => name.clone(),
-            None => network::free_interface(&netlink)?,
+            None => net::free_interface(&netlink)?,
         };
         return Ok((Place::Running(end.container.clone()), name));
     }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use super::bundle::{self, BundleArgs};
 use super::dry_run::DryRun;
-use super::{Usage, network, seal_own};
+use super::{Usage, net, seal_own};
 use crate::engine::hold::{Engine, Up};
 use crate::engine::supervise::{Session, callers_size, supervise};
 use crate::engine::seal;
@@ -121,7 +121,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         nodes: vec![node],
         ..Topology::default()
     };
-    network::attach(engine, &mut topology, 0, &args.net, &args.publish, args.dry_run.remains())?;
+    net::attach(engine, &mut topology, 0, &args.net, &args.publish, args.dry_run.remains())?;
     if args.dry_run.is_asked() {
         return args.dry_run.print(engine, &topology);
     }
@@ -174,7 +174,7 @@ pub fn session_of(node: &Node) -> Session {
 fn plan_command(args: &Args, engine: &Engine) -> anyhow::Result<Node> {
     let name = match &args.name {
         Some(name) => {
-            network::check_name(name)?;
+            net::check_name(name)?;
             name.clone()
         }
         // A pid is taken by one process at a time, and the name lives no longer than its container.

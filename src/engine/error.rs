@@ -4,6 +4,7 @@ use nix::sys::signal::Signal;
 use rustix::io::Errno;
 
 use super::hook::{HookFailed, Why};
+use super::network::NetworkStateError;
 use super::outside::OutsideError;
 use super::state::StateError;
 use super::user::UserError;
@@ -19,6 +20,9 @@ pub enum EngineError {
     /// Its state on disk.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A network on disk.
+    #[error(transparent)]
+    Network(#[from] NetworkStateError),
     /// The namespaces of a user who is not root.
     #[error(transparent)]
     User(#[from] UserError),

@@ -1,6 +1,6 @@
 //! Performs a topology: claims the names, clones the containers, wires them, opens their gates.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -15,6 +15,7 @@ use super::error::EngineError;
 use super::fault;
 use super::give_way;
 use super::hook::{self, OCI_VERSION, OciState};
+use super::network::Holder;
 use super::outside;
 use super::seal::Own;
 use super::state::{ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
@@ -28,6 +29,7 @@ use crate::net::wire::{self, Site};
 use crate::plan::facts::{CgroupLayout, Confinement, Manager};
 use crate::plan::interface::Interface;
 use crate::plan::name::ContainerName;
+use crate::plan::network::Lease;
 use crate::plan::step::{Gate, Step};
 use crate::plan::subid::{self, IdKind};
 use crate::plan::systemd::Scope;
@@ -51,6 +53,8 @@ pub struct Engine {
     user: OnceCell<User>,
     /// What there is not for its root, once somebody has asked.
     confinement: OnceCell<Option<Confinement>>,
+    /// The addresses that were taken for containers which are not on disk yet, and so in no journal.
+    leases: RefCell<Vec<(Lease, ContainerName)>>,
 }
 
 /// Who makes the cgroups of containers.
@@ -158,6 +162,7 @@ impl Engine {
             layout: OnceCell::new(),
             user: OnceCell::new(),
             confinement: OnceCell::new(),
+            leases: RefCell::new(Vec::new()),
         }
     }
 
@@ -183,10 +188,39 @@ impl Engine {
     /// # Errors
     /// When they should go with the last container, and do not.
     pub fn leave(mut self) -> Result<(), EngineError> {
+        let networks = self.root.networks();
+        for (lease, container) in self.leases.take() {
+            networks.give_back(&lease, &container)?;
+        }
         match self.user.take() {
             Some(user) => Ok(user.leave(&self.root)?),
             None => Ok(()),
         }
+    }
+
+    /// Takes an address of a network for a container that is planned: it is given back with the container, or at the end of
+    /// everything if there never is one.
+    ///
+    /// # Errors
+    /// When the network is gone. Whose the address is, where it is taken, is no error.
+    pub fn take(
+        &self,
+        lease: &Lease,
+        container: &ContainerName,
+    ) -> Result<Result<(), Holder>, EngineError> {
+        let taker = ProcessId::own().map_err(|cause| {
+            EngineError::of_deed(container, "look at tincan's own process", errno_of(&cause))
+        })?;
+        let holder = Holder {
+            container: container.clone(),
+            taker,
+        };
+        let taken = self.root.networks().take(lease, &holder)?;
+        if taken.is_ok() {
+            let mut leases = self.leases.borrow_mut();
+            leases.push((lease.clone(), container.clone()));
+        }
+        Ok(taken)
     }
 
     /// The user's namespaces, if tincan became root by them.
@@ -361,7 +395,8 @@ impl<'a> Raising<'a> {
 
     fn claim(&mut self, node: &'a Node) -> Result<(), EngineError> {
         undo::make_way(self.engine, &node.name)?;
-        let mut undo = Vec::new();
+        // First, so that they are given back last: when nothing of the container has them any more.
+        let mut undo: Vec<Undo> = node.leases.iter().cloned().map(Undo::Lease).collect();
         let scope = node.cgroup.as_ref().and_then(|plan| plan.scope.as_ref());
         let made_here = node.cgroup.as_ref().filter(|plan| plan.scope.is_none());
         if let Some(scope) = scope {
@@ -423,6 +458,10 @@ impl<'a> Raising<'a> {
         };
         let first = self.held.first().map(|held| &held.node.name);
         self.engine.root.claim(&state, first)?;
+        // The journal has them now.
+        let mut leases = self.engine.leases.borrow_mut();
+        leases.retain(|(lease, _)| !node.leases.contains(lease));
+        drop(leases);
         self.held.push(Held {
             node,
             state,

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::plan::name::{ContainerName, LinkName};
+use crate::plan::network::{Lease, NetworkName};
 use crate::plan::step::Hook;
 use crate::plan::topology::{End, Move, Origin, Place, Topology, Wire, Workload};
 use crate::sys::process::ProcessId;
@@ -69,7 +70,15 @@ impl State {
     pub fn unit(&self) -> Option<&cgroup::systemd::Unit> {
         self.undo.iter().find_map(|deed| match deed {
             Undo::Scope(unit) => Some(unit),
-            Undo::Cgroup(_) | Undo::NetnsName(_) | Undo::Move(_) | Undo::Outside => None,
+            _ => None,
+        })
+    }
+
+    /// The addresses of networks that it has.
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.undo.iter().filter_map(|deed| match deed {
+            Undo::Lease(lease) => Some(lease),
+            _ => None,
         })
     }
 }
@@ -99,6 +108,8 @@ pub enum Undo {
     NetnsName(String),
     /// End the process that leads to the outside.
     Outside,
+    /// Give back an address of a network.
+    Lease(Lease),
     /// Give back the address that made way.
     Move(Move),
 }
@@ -118,6 +129,9 @@ pub struct WireRecord {
 pub struct EndRecord {
     /// The container; none is the host.
     pub container: Option<ContainerName>,
+    /// The network whose bridge it is a port of, for an end on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkName>,
     /// The interface's name there.
     pub interface: LinkName,
     /// Its addresses, as they were given.
@@ -142,6 +156,7 @@ impl WireRecord {
                 Place::Node(index) => Some(topology.nodes[*index].name.clone()),
                 Place::Running(name) => Some(name.clone()),
             },
+            network: end.port.as_ref().map(|port| port.network.clone()),
             interface: end.name.clone(),
             addresses: end.addrs.iter().map(|a| a.addr.to_string()).collect(),
             automatic: end
@@ -210,7 +225,7 @@ pub enum StateError {
     },
 }
 
-fn file_error(path: &Path) -> impl FnOnce(io::Error) -> StateError + '_ {
+pub(super) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> StateError + '_ {
     move |cause| StateError::File {
         path: path.to_owned(),
         cause,
@@ -524,7 +539,7 @@ impl StateRoot {
     }
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
     let bytes = serde_json::to_vec(value).map_err(|cause| file_error(path)(cause.into()))?;
     fs::write(path, bytes).map_err(file_error(path))
 }

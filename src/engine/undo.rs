@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ use super::outside;
 use super::state::{State, StateError, Status, Undo};
 use crate::net::wire;
 use crate::plan::name::{ContainerName, LinkName};
+use crate::plan::network::NetworkName;
 use crate::plan::topology::Origin;
 use crate::sys::errno_of;
 use crate::sys::process::{self, ProcessId};
@@ -90,6 +92,11 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
             }
             Undo::Move(moved) => {
                 if let Err(error) = give_way::undo(engine, moved) {
+                    causes.push(error.to_string());
+                }
+            }
+            Undo::Lease(lease) => {
+                if let Err(error) = engine.root.networks().give_back(lease, &state.id) {
                     causes.push(error.to_string());
                 }
             }
@@ -233,6 +240,8 @@ pub enum Cleared {
     Draft(PathBuf),
     /// A wire that was being added when its tincan was killed: the container and the interface.
     Link(ContainerName, LinkName),
+    /// An address of a network that was taken for a container which never was.
+    Lease(NetworkName, IpAddr),
 }
 
 /// Clears away what killed runs left: claims that were not finished, containers that nobody waits for and nobody can still
@@ -244,6 +253,15 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
     let mut cleared = Vec::new();
     let mut failure = None;
     for (path, creator) in engine.root.drafts()? {
+        if !creator.is_alive() {
+            match fs::remove_dir_all(&path) {
+                Ok(()) => cleared.push(Cleared::Draft(path)),
+                Err(cause) => failure = Some(StateError::File { path, cause }.into()),
+            }
+        }
+    }
+    let networks = engine.root.networks();
+    for (path, creator) in networks.drafts()? {
         if !creator.is_alive() {
             match fs::remove_dir_all(&path) {
                 Ok(()) => cleared.push(Cleared::Draft(path)),
@@ -270,6 +288,19 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
         }
         if let Err(error) = clear_half_links(engine, &state, &mut cleared) {
             failure = Some(error);
+        }
+    }
+    // Those of the containers above are given back by now.
+    for network in networks.all()? {
+        match networks.clear_stale(&network.name) {
+            Ok(leases) => {
+                cleared.extend(
+                    leases
+                        .into_iter()
+                        .map(|it| Cleared::Lease(it.network, it.ip)),
+                );
+            }
+            Err(error) => failure = Some(error.into()),
         }
     }
     failure.map_or(Ok(cleared), Err)

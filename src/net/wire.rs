@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
@@ -11,7 +11,8 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
+    InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -24,6 +25,7 @@ use serde::Serialize;
 use super::netlink::{Netlink, Refused, Request};
 use crate::plan::name::{IfAddr, LinkName, Mac};
 use crate::plan::topology::{End, EndAddr, Route, Wire};
+use crate::sys::netns;
 
 /// A network namespace to work in: the host's, or a container's.
 #[derive(Clone, Copy)]
@@ -50,8 +52,8 @@ pub struct Failed {
 /// ends, in their order. A wire that cannot be made whole is deleted again.
 pub fn make(wire: &Wire, sites: [Site; 2]) -> Result<(), Failed> {
     let indices = create(wire, sites)?;
-    for end in wire.ends.iter().filter(|end| end.no_ipv6) {
-        disable_ipv6(&end.name);
+    for (end, site) in wire.ends.iter().zip(sites).filter(|(end, _)| end.no_ipv6) {
+        disable_ipv6(&end.name, site.netns);
     }
     let furnished = (0..2)
         .rev()
@@ -82,6 +84,17 @@ pub fn make(wire: &Wire, sites: [Site; 2]) -> Result<(), Failed> {
 /// neither.
 fn create(wire: &Wire, [site, peer_site]: [Site; 2]) -> Result<[u32; 2], Failed> {
     let [end, peer] = &wire.ends;
+    let bridge = match &end.port {
+        None => None,
+        Some(port) => {
+            let found = link_by_name(site.netlink, &port.bridge);
+            Some(found.map_err(|cause| Failed {
+                end: 0,
+                action: format!("find the bridge {}", port.bridge),
+                cause,
+            })?)
+        }
+    };
     let peer_place = match peer_site.netns {
         Some(netns) => LinkAttribute::NetNsFd(netns.as_raw_fd()),
         None => LinkAttribute::NetNsPid(std::process::id()),
@@ -96,8 +109,13 @@ fn create(wire: &Wire, [site, peer_site]: [Site; 2]) -> Result<[u32; 2], Failed>
         end,
     )
     .up()
-    .set_info_data(InfoData::Veth(InfoVeth::Peer(peer_link)))
-    .build();
+    .set_info_data(InfoData::Veth(InfoVeth::Peer(peer_link)));
+    // The kernel makes it a port as soon as it is there (`rtnl_newlink_create`).
+    let link = match bridge {
+        Some(bridge) => link.append_extra_attribute(LinkAttribute::Controller(bridge.index)),
+        None => link,
+    };
+    let link = link.build();
     // The kernel echoes the new link, with its own and its peer's index (NLM_F_ECHO, honoured here since Linux 6.2).
     let request = Request::new(
         RouteNetlinkMessage::NewLink(link),
@@ -157,10 +175,24 @@ pub(super) fn with_looks<T>(link: LinkMessageBuilder<T>, end: &End) -> LinkMessa
     }
 }
 
-/// Turns IPv6 off on an interface of the host's that is not up with its peer yet ([`End::no_ipv6`]). Where that cannot be done,
-/// since the kernel has no IPv6 or /proc is read-only, the wire costs more and works as well.
-fn disable_ipv6(name: &LinkName) {
-    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+/// Turns IPv6 off on an interface that is not up with its peer yet ([`End::no_ipv6`]), in another namespace by going there, since
+/// /proc/sys/net is that of the thread that opens a file below it (proc_sys_net(5)). Where that cannot be done, since the kernel has no
+/// IPv6 or /proc is read-only, the wire costs more and works as well.
+pub(super) fn disable_ipv6(name: &LinkName, netns: Option<BorrowedFd<'_>>) {
+    let write = || {
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+    };
+    match netns {
+        None => write(),
+        Some(there) => {
+            let Ok(own) = netns::current() else { return };
+            if netns::enter(there).is_ok() {
+                write();
+                netns::enter(own.as_fd())
+                    .expect("a thread can return to its own network namespace");
+            }
+        }
+    }
 }
 
 /// Raises an end, then addresses it, then routes through it: a route needs a link that is up, and an address there for its
@@ -184,6 +216,10 @@ pub(super) fn furnish(
         }
         actions.push(format!("raise the interface {}", end.name));
         requests.push(Request::new(RouteNetlinkMessage::SetLink(link.build()), 0));
+    }
+    if end.port.as_ref().is_some_and(|port| port.isolated) {
+        actions.push(format!("isolate the port {}", end.name));
+        requests.push(isolate(index));
     }
     for addr in &end.addrs {
         actions.push(format!("add the address {} to {}", addr.addr, end.name));
@@ -211,6 +247,40 @@ pub(super) fn furnish(
             Ok(_) => Ok(()),
             Err(cause) => Err(failed(action, cause)),
         })
+}
+
+/// Makes a link a port of a bridge that is there.
+///
+/// # Errors
+/// ENODEV where one of the two is not.
+pub fn attach(
+    netlink: &Netlink,
+    port: &LinkName,
+    bridge: &LinkName,
+    isolated: bool,
+) -> Result<(), Refused> {
+    let bridge = link_by_name(netlink, bridge)?.index;
+    let index = link_by_name(netlink, port)?.index;
+    let link = LinkUnspec::new_with_index(index).controller(bridge).build();
+    netlink.request(Request::new(RouteNetlinkMessage::SetLink(link), 0))?;
+    if isolated {
+        netlink.request(isolate(index))?;
+    }
+    Ok(())
+}
+
+/// Keeps a bridge's port from reaching other such ports. Only RTM_NEWLINK takes what is a port's, also for a link that is there
+/// (`rtnl_newlink`, net/core/rtnetlink.c).
+fn isolate(index: u32) -> Request {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes = vec![LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(
+            true,
+        )])),
+    ])];
+    Request::new(RouteNetlinkMessage::NewLink(link), 0)
 }
 
 /// Waits until an end passes packets. When both ends are up and addressed, two things are still to come, each from a worker of
@@ -272,7 +342,7 @@ pub(super) fn settle(
     }
 }
 
-fn add_address(index: u32, addr: &EndAddr) -> Request {
+pub(super) fn add_address(index: u32, addr: &EndAddr) -> Request {
     Request::new(
         RouteNetlinkMessage::NewAddress(address(index, addr)),
         NLM_F_CREATE | NLM_F_EXCL,
@@ -732,6 +802,7 @@ mod tests {
             routes: Vec::new(),
             alias: None,
             no_ipv6: false,
+            port: None,
         }
     }
 

@@ -204,6 +204,9 @@ impl<'a> ByHand<'a> {
             (a, b)
         };
         let mut add = format!("{} link add {}", self.ip(&link.at), looks(link));
+        if let Some(port) = &link.port {
+            add.push_str(&format!(" master {}", port.bridge));
+        }
         add.push_str(&format!(" type veth peer name {}", looks(peer)));
         if self.netns(&peer.at) != self.netns(&link.at)
             && let Some(name) = self.netns(&peer.at)
@@ -282,12 +285,16 @@ impl<'a> ByHand<'a> {
         };
         let mut lines = Vec::new();
         if end.no_ipv6 {
-            // Only an end on the host, where the line is run.
-            lines.push(format!(
-                "echo 1 >/proc/sys/net/ipv6/conf/{name}/disable_ipv6"
-            ));
+            let line = format!("echo 1 >/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+            lines.push(match self.netns(&end.at) {
+                None => line,
+                Some(netns) => format!("ip netns exec {netns} sh -c '{line}'"),
+            });
         }
         lines.push(format!("{ip} link set dev {name} up{alias}"));
+        if end.port.as_ref().is_some_and(|port| port.isolated) {
+            lines.push(format!("bridge link set dev {name} isolated on"));
+        }
         let addrs = end.addrs.iter();
         lines.extend(
             addrs.map(|addr| format!("{ip} address add {} dev {name}{}", pair(addr), nodad(addr))),
@@ -398,6 +405,7 @@ pub(crate) mod tests {
             routes: routes.iter().map(route).collect(),
             alias: None,
             no_ipv6: false,
+            port: None,
         }
     }
 

@@ -7,6 +7,7 @@ pub mod interface;
 pub mod iproute2;
 pub mod name;
 pub mod net;
+pub mod network;
 pub mod oci;
 pub mod step;
 pub mod subid;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::interface::{self, InterfaceKind, InterfaceSpec};
 use super::name::{BadWord, ContainerName, IfAddr, LinkName, Mac};
+use super::network::NetworkSpec;
 use super::topology::{End, EndAddr, Place, Route, Wire};
 
 /// One value of `--net`.
@@ -17,6 +18,8 @@ pub enum NetSpec {
     Wire(Box<WireSpec>),
     /// An interface of another kind.
     Interface(Box<InterfaceSpec>),
+    /// A place on a network.
+    Network(Box<NetworkSpec>),
     /// A network namespace with `lo` alone.
     None,
     /// The namespace that tincan runs in.
@@ -107,6 +110,11 @@ impl FromStr for NetSpec {
                 first,
                 "is a kind of network that tincan does not make yet",
             ));
+        }
+        // A name has none of what addresses and keys are told by.
+        let head = value.split(',').next().unwrap_or_default();
+        if !head.is_empty() && !head.contains(['.', ':', '/', '=']) {
+            return Ok(NetSpec::Network(Box::new(value.parse()?)));
         }
         let mut spec = WireSpec::default();
         for word in value.split(',') {
@@ -313,25 +321,7 @@ impl WireSpec {
             "gw" => self.gateways.push(value.parse().map_err(|_| {
                 BadWord::new("gateway", value, "is no IP address", "gw=172.16.0.2")
             })?),
-            "route" => {
-                // `@` stands in no address, and reads: to this prefix, at that hop.
-                let (to, via) = value
-                    .split_once('@')
-                    .map_or((value, None), |(to, via)| (to, Some(via)));
-                let bad = |why| BadWord::new("route", value, why, "route=10.0.0.0/8@172.16.0.2");
-                let to: IfAddr = to.parse().map_err(|_| bad("has no prefix to go to"))?;
-                let via: Option<IpAddr> = via
-                    .map(str::parse)
-                    .transpose()
-                    .map_err(|_| bad("has a next hop that is no IP address"))?;
-                if via.is_some_and(|via| via.is_ipv4() != to.ip.is_ipv4()) {
-                    return Err(bad("mixes IPv4 and IPv6"));
-                }
-                self.routes.push(Route {
-                    to: to.network(),
-                    via,
-                });
-            }
+            "route" => self.routes.push(parse_route(value)?),
             "name" => {
                 let name: LinkName = value.parse()?;
                 if name.as_str() == "lo" {
@@ -476,6 +466,7 @@ impl WireSpec {
             routes,
             alias: None,
             no_ipv6: false,
+            port: None,
         }
     }
 
@@ -531,6 +522,7 @@ impl WireSpec {
             addrs,
             routes,
             alias: far.alias,
+            port: None,
         };
         let near = self.near_end(Place::Node(node), own_name, &far_ips, self.mtu);
         Ok(Wire { ends: [far, near] })
@@ -605,6 +597,29 @@ pub fn pair_wire(ends: [(&PairEnd, Place, LinkName); 2]) -> Result<Wire, BadWord
     })
 }
 
+/// A route, as `PREFIX` or `PREFIX@HOP`.
+///
+/// # Errors
+/// [`BadWord`] for what is neither.
+pub fn parse_route(value: &str) -> Result<Route, BadWord> {
+    let (to, via) = value
+        .split_once('@')
+        .map_or((value, None), |(to, via)| (to, Some(via)));
+    let bad = |why| BadWord::new("route", value, why, "route=10.0.0.0/8@172.16.0.2");
+    let to: IfAddr = to.parse().map_err(|_| bad("has no prefix to go to"))?;
+    let via: Option<IpAddr> = via
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| bad("has a next hop that is no IP address"))?;
+    if via.is_some_and(|via| via.is_ipv4() != to.ip.is_ipv4()) {
+        return Err(bad("mixes IPv4 and IPv6"));
+    }
+    Ok(Route {
+        to: to.network(),
+        via,
+    })
+}
+
 /// Whether IPv6 is off on an end: [`End::no_ipv6`]. With an MTU that is too small for it, it is so already.
 fn has_no_ipv6(at: &Place, addrs: &[IfAddr], mtu: Option<u32>) -> bool {
     *at == Place::Host
@@ -615,7 +630,7 @@ fn has_no_ipv6(at: &Place, addrs: &[IfAddr], mtu: Option<u32>) -> bool {
 /// The least MTU of a link that carries IPv6, in bytes (RFC 8200, 5).
 const IPV6_MIN_MTU: u32 = 1280;
 
-fn check_mtu(mtu: Option<u32>, addrs: &[IfAddr]) -> Result<(), BadWord> {
+pub(super) fn check_mtu(mtu: Option<u32>, addrs: &[IfAddr]) -> Result<(), BadWord> {
     match mtu {
         Some(mtu) if mtu < IPV6_MIN_MTU && addrs.iter().any(|addr| addr.ip.is_ipv6()) => {
             let why = "is under the 1280 that IPv6 needs";
@@ -626,7 +641,7 @@ fn check_mtu(mtu: Option<u32>, addrs: &[IfAddr]) -> Result<(), BadWord> {
 }
 
 /// Why no interface on a wire can have this address, if so.
-fn unfit(addr: &IfAddr) -> Option<&'static str> {
+pub(super) fn unfit(addr: &IfAddr) -> Option<&'static str> {
     let last = match (addr.ip, addr.network().ip) {
         (IpAddr::V4(ip), IpAddr::V4(network)) => {
             let hosts = u32::MAX.checked_shr(u32::from(addr.prefix)).unwrap_or(0);
@@ -756,6 +771,7 @@ impl NetSpec {
         match self {
             NetSpec::Wire(spec) => Some(spec),
             NetSpec::Interface(spec) => Some(&spec.wire),
+            NetSpec::Network(spec) => Some(&spec.wire),
             _ => None,
         }
     }
@@ -769,6 +785,7 @@ impl NetSpec {
         match self {
             NetSpec::Wire(_) => "a wire".to_owned(),
             NetSpec::Interface(spec) => spec.kind.to_string(),
+            NetSpec::Network(spec) => spec.network.to_string(),
             NetSpec::None => "none".to_owned(),
             NetSpec::Pasta => "pasta".to_owned(),
             NetSpec::Host => "host".to_owned(),
@@ -890,7 +907,7 @@ mod tests {
             ),
             ("ns:blue,mtu=1500", "ns:blue,mtu=1500"),
             ("mtu=1500", "mtu=1500"),
-            ("lan0", "lan0"),
+            ("lan 0", "lan 0"),
             ("wireguard:k", "wireguard"),
             ("ns:", "ns:"),
             ("container:", ""),

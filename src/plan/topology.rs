@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::interface::Interface;
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
 use super::net::Outside;
+use super::network::{Lease, NetworkName};
 use super::step::{Gate, Hook, Step};
 use super::systemd::Scope;
 
@@ -41,6 +42,17 @@ pub struct Move {
     pub from: EndAddr,
     /// What it gets.
     pub to: EndAddr,
+}
+
+/// The port of a network's bridge that an end on the host is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Port {
+    /// The network.
+    pub network: NetworkName,
+    /// Its bridge.
+    pub bridge: LinkName,
+    /// It does not reach other such ports (bridge(8), isolated).
+    pub isolated: bool,
 }
 
 /// A wire to remove: with one end goes the other.
@@ -79,6 +91,9 @@ pub struct Node {
     pub outside: Option<Outside>,
     /// Whether the container dies with the process that started it.
     pub die_with_parent: bool,
+    /// The addresses of networks that it has, and gives back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<Lease>,
 }
 
 /// Where a container comes from: what its state tells of it, and how long that stays.
@@ -412,6 +427,9 @@ pub struct End {
     /// each multicast packet that a container sends behind its link-local address (`fib6_ifup`, `__find_rr_leaf` in
     /// net/ipv6/route.c), so that each wire would cost more than the last.
     pub no_ipv6: bool,
+    /// The port of a bridge that it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<Port>,
 }
 
 /// An address of an end.
@@ -427,7 +445,7 @@ pub struct EndAddr {
 }
 
 /// A route through an end of a wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Where to: `0.0.0.0/0` and `::/0` are the default routes.
     pub to: IfAddr,
@@ -723,6 +741,7 @@ impl Node {
             loopback: false,
             outside: None,
             die_with_parent: false,
+            leases: Vec::new(),
         }
     }
 

@@ -21,6 +21,9 @@ pub fn tests() -> Vec<Case> {
         kills_in_run_over_a_rootfs needs [Root],
         errors_in_a_run_with_interfaces needs [Root, Vxlan, Tun],
         kills_in_a_run_with_interfaces needs [Root, Vxlan, Tun],
+        errors_in_a_run_on_a_network needs [Root, Nftables],
+        kills_in_a_run_on_a_network needs [Root, Nftables],
+        faults_in_network_create needs [Root, Nftables],
         errors_in_a_detached_run needs [Root],
         kills_in_a_detached_run needs [Root],
         errors_in_pair,
@@ -248,6 +251,92 @@ fn errors_in_a_run_with_interfaces(host: &Host) {
 
 fn kills_in_a_run_with_interfaces(host: &Host) {
     run_with_interfaces(host, Fault::Kill);
+}
+
+const CREATE: [&str; 7] = [
+    "network",
+    "create",
+    "lan0",
+    "--subnet",
+    "10.9.0.0/24",
+    "--subnet",
+    "fd09::/64",
+];
+
+/// Removes the network, which nobody may be on any more.
+fn remove_network(host: &Host) {
+    host.tincan(["network", "rm", "lan0"]).ok();
+    host.assert_clean();
+}
+
+/// Each step on a new network: afterwards no address of it is anybody's, or it could not be removed.
+fn run_on_a_network(host: &Host, fault: Fault) {
+    let mut args = RUN.to_vec();
+    args[4] = "lan0";
+    for side in ["host", "f"] {
+        let mut step = 0;
+        loop {
+            host.tincan(CREATE).ok();
+            let at = fault.at(side, step);
+            let outcome = quiet(host, &args, &at);
+            eprintln!("{at}: {outcome:?}");
+            if outcome.met && fault == Fault::Kill && side == "host" {
+                if step.is_multiple_of(2) {
+                    host.tincan(["gc"]).ok();
+                } else {
+                    let next = quiet(host, &args, NO_FAULT);
+                    assert_eq!(
+                        (next.code, next.said.as_str()),
+                        (Some(0), ""),
+                        "the next after {at}"
+                    );
+                }
+            }
+            remove_network(host);
+            if !outcome.met {
+                assert_eq!((outcome.code, outcome.said.as_str()), (Some(0), ""), "{at}");
+                break;
+            }
+            step += 1;
+            assert!(step < MANY, "{side} is not through after {MANY} steps");
+        }
+        assert!(step > 2, "{side} has only {step} steps");
+    }
+}
+
+fn errors_in_a_run_on_a_network(host: &Host) {
+    run_on_a_network(host, Fault::Error);
+}
+
+fn kills_in_a_run_on_a_network(host: &Host) {
+    run_on_a_network(host, Fault::Kill);
+}
+
+fn faults_in_network_create(host: &Host) {
+    for fault in [Fault::Error, Fault::Kill] {
+        let mut step = 0;
+        loop {
+            let at = fault.at("network", step);
+            let outcome = quiet(host, &CREATE, &at);
+            eprintln!("{at}: {outcome:?}");
+            if outcome.met && fault == Fault::Error {
+                assert_eq!(outcome.code, Some(125));
+                host.assert_clean();
+            } else {
+                // What a killed one has written down is a network, that the next container makes whole.
+                let run = [
+                    "run", "--net", "lan0", "--", "ping", "-q", "-c1", "-W5", "10.9.0.1",
+                ];
+                host.tincan(run).ok();
+                remove_network(host);
+            }
+            if !outcome.met {
+                break;
+            }
+            step += 1;
+        }
+        assert_eq!(step, 4);
+    }
 }
 
 /// What ends containers that stay.

@@ -22,6 +22,8 @@ pub enum Need {
     Macvlan,
     /// Frames in UDP packets.
     Vxlan,
+    /// Packet filtering by nftables.
+    Nftables,
     /// The device by which programs make taps.
     Tun,
     /// Links that are tagged (802.1Q).
@@ -70,6 +72,7 @@ impl Need {
                 "macvlan",
             ),
             Need::Vxlan => works("ip link add v0 type vxlan id 5 dstport 4789", "vxlan"),
+            Need::Nftables => works("nft add table inet t", "nftables, or there is no nft"),
             Need::Tun => lacks(Path::new("/dev/net/tun").exists(), "/dev/net/tun"),
             Need::Vlan => works(
                 "ip link add name p0 type veth peer name q0; ip link add link p0 name v0 type vlan id 5",

@@ -15,6 +15,7 @@ mod machine;
 mod many;
 mod namespaces;
 mod net;
+mod network;
 mod oci;
 mod pair;
 mod rootless;
@@ -34,6 +35,7 @@ fn main() -> std::process::ExitCode {
         attack::tests(),
         net::tests(),
         interface::tests(),
+        network::tests(),
         doctor::tests(),
         dry_run::tests(),
         signals::tests(),

@@ -329,6 +329,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     }
 
     Ok(Node {
+        leases: Vec::new(),
         name: name.clone(),
         identity: Identity {
             origin: request.origin,
@@ -551,6 +552,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
     };
     steps.extend(last(request.preserve_fds, request.command));
     Node {
+        leases: Vec::new(),
         name: name.clone(),
         identity: Identity {
             origin: Origin::Command,

@@ -1,0 +1,505 @@
+//! Networks on disk: what each is, and whose addresses on it are.
+//!
+//! Below the state root there is `.networks/NAME/`, with `network.json` and `leases/`. A lease is a symbolic link: its name is the
+//! address, its text says whose it is; so it appears whole, once, and by one call. Nobody of tincan's runs for it.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+
+use super::fault;
+use super::hold::Engine;
+use super::state::{StateError, StateRoot, file_error, write_json};
+use crate::net::bridge::{self, BridgeError};
+use crate::net::{nft, wire};
+use crate::plan::name::ContainerName;
+use crate::plan::network::{Lease, Network, NetworkName};
+use crate::sys::process::ProcessId;
+
+/// Why a network, or an address on it, cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkStateError {
+    /// There is none of this name.
+    #[error("network {0} does not exist; `tincan network list` shows which there are")]
+    Unknown(NetworkName),
+    /// There is one already.
+    #[error("network {0} exists already")]
+    Taken(NetworkName),
+    /// Somebody is on it.
+    #[error("network {network} is in use by {whose}")]
+    InUse {
+        /// The network.
+        network: NetworkName,
+        /// The containers.
+        whose: String,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Its bridge on the host.
+    #[error("network {network}: {cause}")]
+    Bridge {
+        /// The network.
+        network: NetworkName,
+        /// What and why.
+        cause: BridgeError,
+    },
+    /// The host, for a network.
+    #[error("network {network}: {deed}: {cause}")]
+    Host {
+        /// The network.
+        network: NetworkName,
+        /// What was being done.
+        deed: &'static str,
+        /// Why not.
+        cause: io::Error,
+    },
+}
+
+/// Whose a lease is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The container.
+    pub container: ContainerName,
+    /// The process that took it. Until the container is on disk, it lasts as long as that.
+    pub taker: ProcessId,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ProcessId { pid, start } = self.taker;
+        write!(f, "{pid}-{start}-{}", self.container)
+    }
+}
+
+impl FromStr for Holder {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.splitn(3, '-');
+        let mut number = || parts.next().unwrap_or_default();
+        let (pid, start) = (number().parse(), number().parse());
+        let (Ok(pid), Ok(start)) = (pid, start) else {
+            return Err(());
+        };
+        let container = number().parse().map_err(|_| ())?;
+        let taker = ProcessId { pid, start };
+        Ok(Holder { container, taker })
+    }
+}
+
+/// The networks of a state root.
+pub struct Networks<'a> {
+    root: &'a StateRoot,
+    path: PathBuf,
+}
+
+impl StateRoot {
+    /// The networks of this root.
+    pub fn networks(&self) -> Networks<'_> {
+        Networks {
+            root: self,
+            path: self.path().join(".networks"),
+        }
+    }
+}
+
+impl Networks<'_> {
+    fn directory(&self, name: &NetworkName) -> PathBuf {
+        self.path.join(name.as_str())
+    }
+
+    fn leases(&self, name: &NetworkName) -> PathBuf {
+        self.directory(name).join("leases")
+    }
+
+    /// Writes a new network down: it appears whole, or not at all.
+    ///
+    /// # Errors
+    /// [`NetworkStateError::Taken`] where there is one of the name.
+    pub fn add(&self, network: &Network) -> Result<(), NetworkStateError> {
+        let own = ProcessId::own().map_err(file_error(&self.path))?;
+        let draft = self
+            .path
+            .join(format!(".{}-{}-{}", own.pid, own.start, network.name));
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o711);
+        builder
+            .create(draft.join("leases"))
+            .map_err(file_error(&draft))?;
+        let written = write_json(&draft.join("network.json"), network).map_err(Into::into);
+        let added = written.and_then(|()| {
+            let to = self.directory(&network.name);
+            match rustix::fs::renameat_with(CWD, &draft, CWD, &to, RenameFlags::NOREPLACE) {
+                Ok(()) => Ok(()),
+                Err(Errno::EXIST) => Err(NetworkStateError::Taken(network.name.clone())),
+                Err(errno) => Err(file_error(&to)(errno.into()).into()),
+            }
+        });
+        if added.is_err() {
+            fs::remove_dir_all(&draft).map_err(file_error(&draft))?;
+            self.tidy();
+        }
+        added
+    }
+
+    /// Forgets a network; absent is success.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn forget(&self, name: &NetworkName) -> Result<(), NetworkStateError> {
+        let directory = self.directory(name);
+        match fs::remove_dir_all(&directory) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(file_error(&directory)(cause).into());
+            }
+            _ => {}
+        }
+        self.tidy();
+        Ok(())
+    }
+
+    /// Removes the directory of all networks with the last one.
+    fn tidy(&self) {
+        // Not empty: then it stays.
+        let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Reads a network.
+    ///
+    /// # Errors
+    /// [`NetworkStateError::Unknown`] where there is none of the name.
+    pub fn load(&self, name: &NetworkName) -> Result<Network, NetworkStateError> {
+        let path = self.directory(name).join("network.json");
+        let bytes = fs::read(&path).map_err(|cause| {
+            if cause.kind() == io::ErrorKind::NotFound {
+                NetworkStateError::Unknown(name.clone())
+            } else {
+                file_error(&path)(cause).into()
+            }
+        })?;
+        let network = serde_json::from_slice(&bytes);
+        network.map_err(|cause| file_error(&path)(cause.into()).into())
+    }
+
+    /// All networks, by name.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn all(&self) -> Result<Vec<Network>, NetworkStateError> {
+        let mut names: Vec<NetworkName> = entries(&self.path)?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        names.sort();
+        let loaded = names.iter().map(|name| self.load(name));
+        // Removed since the names were read.
+        let is_there = |it: &Result<_, _>| !matches!(it, Err(NetworkStateError::Unknown(_)));
+        loaded.filter(is_there).collect()
+    }
+
+    /// Which families tincan has turned forwarding on for: written down before it is done.
+    fn forwarding_file(&self) -> PathBuf {
+        self.path.join(".forwarding")
+    }
+
+    fn forwarded(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.forwarding_file()).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Lets the host pass on packets of a network's families.
+    fn open_forwarding(&self, network: &Network) -> io::Result<()> {
+        for (v4, path) in FORWARDING {
+            let wanted = network
+                .subnets
+                .iter()
+                .any(|it| it.prefix.ip.is_ipv4() == v4);
+            if !wanted || fs::read_to_string(path)?.trim() != "0" {
+                continue;
+            }
+            let mut ours = self.forwarded();
+            if !ours.iter().any(|it| it == path) {
+                ours.push(path.to_owned());
+                fs::write(self.forwarding_file(), ours.join("\n"))?;
+            }
+            fs::write(path, "1")?;
+        }
+        Ok(())
+    }
+
+    /// Puts back what only this network needed.
+    fn close_forwarding(&self, leaving: &NetworkName) -> Result<(), NetworkStateError> {
+        let others = self.all()?;
+        let others = others
+            .iter()
+            .filter(|it| it.name != *leaving && !it.internal);
+        let needs =
+            |v4: bool, it: &&Network| it.subnets.iter().any(|at| at.prefix.ip.is_ipv4() == v4);
+        let mut left = Vec::new();
+        let ours = self.forwarded();
+        for path in &ours {
+            let v4 = FORWARDING.iter().any(|(v4, it)| *v4 && it == path);
+            if others.clone().any(|it| needs(v4, &it)) {
+                left.push(path.as_str());
+                continue;
+            }
+            fs::write(path, "0").map_err(file_error(Path::new(path)))?;
+        }
+        let file = self.forwarding_file();
+        let done = match left.as_slice() {
+            [] if ours.is_empty() => Ok(()),
+            [] => fs::remove_file(&file),
+            left => fs::write(&file, left.join("\n")),
+        };
+        done.map_err(|cause| file_error(&file)(cause).into())
+    }
+
+    /// Networks that were never finished, with the process that was at it.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn drafts(&self) -> Result<Vec<(PathBuf, ProcessId)>, NetworkStateError> {
+        let drafts = entries(&self.path)?;
+        let draft = drafts.iter().filter_map(|name| {
+            let mut parts = name.strip_prefix('.')?.splitn(3, '-');
+            let pid = parts.next()?.parse().ok()?;
+            let start = parts.next()?.parse().ok()?;
+            Some((self.path.join(name), ProcessId { pid, start }))
+        });
+        Ok(draft.collect())
+    }
+
+    /// Takes an address for a container, unless somebody has it.
+    ///
+    /// # Errors
+    /// When the network is gone meanwhile. Whose it is, where it is taken, is no error.
+    pub fn take(
+        &self,
+        lease: &Lease,
+        holder: &Holder,
+    ) -> Result<Result<(), Holder>, NetworkStateError> {
+        let path = self.leases(&lease.network).join(lease.ip.to_string());
+        loop {
+            match rustix::fs::symlink(holder.to_string(), &path) {
+                Ok(()) => return Ok(Ok(())),
+                Err(Errno::EXIST) => {}
+                Err(Errno::NOENT) => {
+                    return Err(NetworkStateError::Unknown(lease.network.clone()));
+                }
+                Err(errno) => return Err(file_error(&path)(errno.into()).into()),
+            }
+            match self.holder(lease)? {
+                // Given back meanwhile.
+                None => {}
+                Some(other) if self.is_stale(lease, &other) => self.take_back(lease, &other)?,
+                Some(other) => return Ok(Err(other)),
+            }
+        }
+    }
+
+    /// Whose an address is.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn holder(&self, lease: &Lease) -> Result<Option<Holder>, NetworkStateError> {
+        let path = self.leases(&lease.network).join(lease.ip.to_string());
+        match fs::read_link(&path) {
+            Ok(text) => Ok(text.to_str().and_then(|text| text.parse().ok())),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(file_error(&path)(cause).into()),
+        }
+    }
+
+    /// Whether a lease is nobody's: its container is not there, or has no such address, and who took it is gone.
+    fn is_stale(&self, lease: &Lease, holder: &Holder) -> bool {
+        if holder.taker.is_alive() {
+            return false;
+        }
+        match self.root.load(&holder.container) {
+            Ok(state) => !state.leases().any(|own| own == lease),
+            Err(StateError::Unknown(_)) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Gives an address back, if it is this one's; of two who do so at once, neither takes a third one's away.
+    fn take_back(&self, lease: &Lease, holder: &Holder) -> Result<(), NetworkStateError> {
+        let path = self.leases(&lease.network).join(lease.ip.to_string());
+        let aside = self.directory(&lease.network).join(format!(
+            "gone-{}-{}",
+            lease.ip,
+            std::process::id()
+        ));
+        match fs::rename(&path, &aside) {
+            Ok(()) => {}
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(cause) => return Err(file_error(&path)(cause).into()),
+        }
+        let found = fs::read_link(&aside).map_err(file_error(&aside))?;
+        if found == Path::new(&holder.to_string()) {
+            return fs::remove_file(&aside).map_err(|cause| file_error(&aside)(cause).into());
+        }
+        // Somebody took it between the look and this; it is theirs.
+        fs::rename(&aside, &path).map_err(|cause| file_error(&path)(cause).into())
+    }
+
+    /// Gives an address back that this container has; absent is success, and so is another's.
+    ///
+    /// # Errors
+    /// When the link cannot be removed.
+    pub fn give_back(
+        &self,
+        lease: &Lease,
+        container: &ContainerName,
+    ) -> Result<(), NetworkStateError> {
+        match self.holder(lease)? {
+            Some(holder) if holder.container == *container => self.take_back(lease, &holder),
+            _ => Ok(()),
+        }
+    }
+
+    /// All leases of a network.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn leased(&self, name: &NetworkName) -> Result<Vec<(Lease, Holder)>, NetworkStateError> {
+        let mut leased = Vec::new();
+        for entry in entries(&self.leases(name))? {
+            let Ok(ip) = entry.parse() else {
+                continue;
+            };
+            let network = name.clone();
+            let lease = Lease { network, ip };
+            if let Some(holder) = self.holder(&lease)? {
+                leased.push((lease, holder));
+            }
+        }
+        leased.sort_by_key(|(lease, _)| lease.ip);
+        Ok(leased)
+    }
+
+    /// The addresses of a network that are taken: a look at one directory.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn taken(
+        &self,
+        name: &NetworkName,
+    ) -> Result<std::collections::HashSet<IpAddr>, NetworkStateError> {
+        let entries = entries(&self.leases(name))?;
+        Ok(entries
+            .iter()
+            .filter_map(|entry| entry.parse().ok())
+            .collect())
+    }
+
+    /// Gives back the leases of a network that are nobody's.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn clear_stale(&self, name: &NetworkName) -> Result<Vec<Lease>, NetworkStateError> {
+        let mut cleared = Vec::new();
+        for (lease, holder) in self.leased(name)? {
+            if self.is_stale(&lease, &holder) {
+                self.take_back(&lease, &holder)?;
+                cleared.push(lease);
+            }
+        }
+        Ok(cleared)
+    }
+}
+
+/// What makes the host pass on packets of a family (Documentation/networking/ip-sysctl.rst).
+const FORWARDING: [(bool, &str); 2] = [
+    (true, "/proc/sys/net/ipv4/ip_forward"),
+    (false, "/proc/sys/net/ipv6/conf/all/forwarding"),
+];
+
+/// The alias of a network's bridge, by which it is known as tincan's: the state root is in it, since two roots may have networks of one
+/// name.
+pub fn alias(root: &StateRoot, network: &Network) -> String {
+    format!("tincan network {}@{}", network.name, root.path().display())
+}
+
+/// Makes what a network has on the host, as far as it is not there: its bridge, its table of rules, and forwarding.
+///
+/// # Errors
+/// What could not be made.
+pub fn ensure(engine: &Engine, network: &Network) -> Result<(), NetworkStateError> {
+    let failed = |deed| {
+        move |cause| NetworkStateError::Host {
+            network: network.name.clone(),
+            deed,
+            cause,
+        }
+    };
+    let step = |step| fault::at("network", step).map_err(io::Error::from);
+    let netlink = engine.host_netlink().map_err(failed("open netlink"))?;
+    step(0).map_err(failed("make its bridge"))?;
+    bridge::ensure(&netlink, network, &alias(&engine.root, network)).map_err(|cause| {
+        NetworkStateError::Bridge {
+            network: network.name.clone(),
+            cause,
+        }
+    })?;
+    step(1).map_err(failed("look for its rules (nftables)"))?;
+    if nft::is_there(network).map_err(failed("look for its rules (nftables)"))? {
+        return Ok(());
+    }
+    let open = || {
+        step(2)?;
+        if network.internal {
+            return Ok(());
+        }
+        engine.root.networks().open_forwarding(network)
+    };
+    open().map_err(failed("turn on forwarding"))?;
+    let allowed: Vec<_> = network.allow.iter().map(NetworkName::bridge).collect();
+    let made = step(3).and_then(|()| nft::make(network, &allowed));
+    made.map_err(failed("make its rules (nftables)"))
+}
+
+/// Takes away what a network has on the host, but for what somebody else has made in its place.
+///
+/// # Errors
+/// What could not be removed.
+pub fn dismantle(engine: &Engine, network: &Network) -> Result<(), NetworkStateError> {
+    let failed = |deed| {
+        move |cause| NetworkStateError::Host {
+            network: network.name.clone(),
+            deed,
+            cause,
+        }
+    };
+    let netlink = engine.host_netlink().map_err(failed("open netlink"))?;
+    match bridge::find(&netlink, network, &alias(&engine.root, network)) {
+        Ok(Some(_)) => wire::delete(&netlink, &network.bridge)
+            .map_err(|refused| failed("delete its bridge")(refused.errno.into()))?,
+        Ok(None) | Err(BridgeError::Foreign(_)) => {}
+        Err(cause) => {
+            let network = network.name.clone();
+            return Err(NetworkStateError::Bridge { network, cause });
+        }
+    }
+    nft::remove(network).map_err(failed("remove its rules (nftables)"))?;
+    let networks = engine.root.networks();
+    networks.close_forwarding(&network.name)
+}
+
+fn entries(path: &Path) -> Result<Vec<String>, StateError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(file_error(path))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(file_error(path))?.file_name().into_string());
+    }
+    Ok(names)
+}

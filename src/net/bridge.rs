@@ -1,0 +1,123 @@
+//! Bridges: the host's end of networks of many containers.
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo};
+use nix::errno::Errno;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+
+use super::netlink::{Netlink, Refused, Request};
+use super::wire::{self, Link};
+use crate::plan::name::{LinkName, Mac};
+use crate::plan::network::Network;
+use crate::plan::topology::EndAddr;
+
+/// Why a network's bridge is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    /// A link of that name that is something else's.
+    #[error("there is a link {0} on the host already, and it is not this network's")]
+    Foreign(LinkName),
+    /// The kernel would not.
+    #[error("{action}: {cause}")]
+    Refused {
+        /// What was being done.
+        action: String,
+        /// Why not.
+        cause: Refused,
+    },
+}
+
+/// The network's bridge, if it is there.
+///
+/// # Errors
+/// [`BridgeError::Foreign`] where the name is another link's.
+pub fn find(
+    netlink: &Netlink,
+    network: &Network,
+    alias: &str,
+) -> Result<Option<Link>, BridgeError> {
+    match wire::link_by_name(netlink, &network.bridge) {
+        Ok(link) if link.alias.as_deref() == Some(alias) => Ok(Some(link)),
+        Ok(_) => Err(BridgeError::Foreign(network.bridge.clone())),
+        Err(refused) if refused.errno == Errno::ENODEV => Ok(None),
+        Err(cause) => Err(BridgeError::Refused {
+            action: format!("look at the link {}", network.bridge),
+            cause,
+        }),
+    }
+}
+
+/// Makes the network's bridge with the host's addresses on it, unless it is there. `alias` is by what it is known as the network's.
+///
+/// # Errors
+/// What could not be done; what was made of it is gone again.
+pub fn ensure(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), BridgeError> {
+    if find(netlink, network, alias)?.is_some() {
+        return Ok(());
+    }
+    let name = &network.bridge;
+    let refused = |action: String| move |cause| BridgeError::Refused { action, cause };
+    // An own link-layer address: without, a bridge has the lowest of its ports', which come and go (`br_stp_recalculate_bridge_id`,
+    // net/bridge/br_stp_if.c), and everybody's neighbour tables would be wrong.
+    let mut link = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(name.as_str())
+        .address(mac(alias).0.to_vec())
+        .append_extra_attribute(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(
+            InfoKind::Bridge,
+        )]));
+    if let Some(mtu) = network.mtu {
+        link = link.mtu(mtu);
+    }
+    let request = RouteNetlinkMessage::NewLink(link.build());
+    match netlink.request(Request::new(request, NLM_F_CREATE | NLM_F_EXCL)) {
+        // Somebody else makes it just now; with the alias it is whole.
+        Err(refused) if refused.errno == Errno::EEXIST => {
+            return match find(netlink, network, alias)? {
+                Some(_) => Ok(()),
+                None => Err(BridgeError::Foreign(name.clone())),
+            };
+        }
+        other => other.map_err(refused(format!("create the bridge {name}")))?,
+    };
+    let furnish = || {
+        let found = wire::link_by_name(netlink, name);
+        let index = found
+            .map_err(refused(format!("find the bridge {name}")))?
+            .index;
+        if !network.has_ipv6() {
+            wire::disable_ipv6(name, None);
+        }
+        for subnet in &network.subnets {
+            let addr = EndAddr {
+                addr: subnet.gateway_address(),
+                peer: None,
+                automatic: false,
+            };
+            let adding = refused(format!("add the address {} to {name}", addr.addr));
+            netlink
+                .request(wire::add_address(index, &addr))
+                .map_err(adding)?;
+        }
+        let up = LinkUnspec::new_with_index(index).up().alias(alias).build();
+        let request = Request::new(RouteNetlinkMessage::SetLink(up), 0);
+        let raised = netlink.request(request).map(drop);
+        raised.map_err(refused(format!("raise the bridge {name}")))
+    };
+    let furnished = furnish();
+    if furnished.is_err() {
+        // The first error is the one to tell.
+        let _ = wire::delete(netlink, name);
+    }
+    furnished
+}
+
+/// A link-layer address of the host's own (the second bit of the first byte; IEEE 802c), the same for the same text.
+fn mac(of: &str) -> Mac {
+    // FNV-1a.
+    let hash = of.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let [a, b, c, d, e, ..] = hash.to_be_bytes();
+    Mac([0x02, a, b, c, d, e])
+}

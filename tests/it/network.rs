@@ -1,0 +1,570 @@
+//! `tincan network`, and containers on networks.
+
+use serde_json::Value;
+
+use super::bad_input::refused;
+use super::host::{Case, Host, tests};
+
+pub fn tests() -> Vec<Case> {
+    tests![
+        containers_reach_each_other_and_the_host needs [Nftables],
+        addresses_are_leased_and_come_back needs [Nftables],
+        a_lease_outlasts_a_kill_and_is_cleared_away needs [Nftables],
+        many_join_at_once_and_none_shares_an_address needs [Nftables],
+        the_outside_is_reached_under_the_hosts_address needs [Root, Nftables],
+        nothing_comes_in_from_outside needs [Root, Nftables],
+        networks_do_not_reach_each_other_unless_allowed needs [Nftables],
+        isolated_ports_reach_the_host_alone needs [Nftables],
+        an_internal_network_has_no_way_out needs [Root, Nftables],
+        forwarding_is_put_back_with_the_last_network needs [Nftables],
+        what_was_taken_away_is_put_back needs [Nftables],
+        routes_and_looks_are_the_containers needs [Nftables],
+        a_bundle_is_on_a_network needs [Root, Nftables],
+        wrong_networks_are_refused needs [Nftables],
+        the_lines_of_a_run_make_what_it_makes needs [Root, Nftables],
+    ]
+}
+
+fn create(host: &Host, words: &[&str]) {
+    host.tincan(["network", "create"].iter().chain(words)).ok();
+}
+
+fn remove(host: &Host, name: &str) {
+    host.tincan(["network", "rm", name]).ok();
+    host.wait_until("its bridge is gone", || {
+        !host.sh("ip -br link").contains(name)
+    });
+}
+
+/// Starts a container that stays.
+fn stay(host: &Host, name: &str, net: &str) {
+    let run = [
+        "run", "-d", "--name", name, "--net", net, "--", "sleep", "1000",
+    ];
+    host.tincan(run).ok();
+}
+
+fn delete(host: &Host, names: &[&str]) {
+    for name in names {
+        host.tincan(["delete", "--force", name]).ok();
+    }
+}
+
+/// A line of shell that pings each of these once.
+fn pings(addresses: &[&str]) -> String {
+    let lines: Vec<String> = addresses
+        .iter()
+        .map(|it| format!("ping -q -c1 -W5 {it} >/dev/null"))
+        .collect();
+    lines.join(" && ")
+}
+
+/// Whether a container reaches an address.
+fn reaches(host: &Host, from: &str, to: &str) -> bool {
+    let ping = ["exec", from, "ping", "-q", "-c1", "-W1", to];
+    host.tincan(ping)
+        .any_stderr()
+        .assert()
+        .get_output()
+        .status
+        .success()
+}
+
+const LAN0: [&str; 5] = ["lan0", "--subnet", "10.9.0.0/24", "--subnet", "fd09::/64"];
+
+fn containers_reach_each_other_and_the_host(host: &Host) {
+    create(host, &LAN0);
+    stay(host, "web", "lan0");
+    let script = pings(&["10.9.0.2", "fd09::2", "10.9.0.1", "fd09::1"]);
+    let run = ["run", "--net", "lan0", "--", "sh", "-euc", &script];
+    host.tincan(run).ok();
+    host.sh(&pings(&["10.9.0.2", "fd09::2"]));
+    assert!(host.tincan(["list"]).ok().contains("eth0 lan0:veth-web"));
+    let listed = host.tincan(["network", "list"]).ok();
+    let words: Vec<&str> = listed.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(
+        words,
+        ["lan0", "lan0", "10.9.0.0/24,", "fd09::/64", "web"],
+        "{listed}"
+    );
+    assert_eq!(host.tincan(["network", "list", "-q"]).ok(), "lan0\n");
+    delete(host, &["web"]);
+    remove(host, "lan0");
+}
+
+fn addresses_are_leased_and_come_back(host: &Host) {
+    create(host, &LAN0);
+    stay(host, "a", "lan0");
+    stay(host, "b", "lan0,10.9.0.7,fd09::7");
+    stay(host, "c", "lan0,fd09::9");
+    let inspect = || -> Value {
+        serde_json::from_str(&host.tincan(["network", "inspect", "lan0"]).ok()).unwrap()
+    };
+    let leases = || -> Vec<String> {
+        let network = inspect();
+        let text = |it: &Value| it.as_str().unwrap().to_owned();
+        let containers = network["containers"].as_array().unwrap();
+        containers
+            .iter()
+            .map(|it| text(&it["container"]) + " " + &text(&it["address"]))
+            .collect()
+    };
+    let mut all = leases();
+    all.sort();
+    let expected = [
+        "a 10.9.0.2",
+        "a fd09::2",
+        "b 10.9.0.7",
+        "b fd09::7",
+        "c 10.9.0.3",
+        "c fd09::9",
+    ];
+    assert_eq!(all, expected);
+    let taken = "address 10.9.0.7 of network lan0 is leased to container b";
+    refused(
+        host,
+        &["run", "--net", "lan0,10.9.0.7", "--", "true"],
+        taken,
+    );
+    refused(
+        host,
+        &["network", "rm", "lan0"],
+        "network lan0 is in use by a, b, c",
+    );
+    delete(host, &["b", "a"]);
+    // The first that is free.
+    stay(host, "d", "lan0");
+    let mut all = leases();
+    all.sort();
+    assert_eq!(all, ["c 10.9.0.3", "c fd09::9", "d 10.9.0.2", "d fd09::2"]);
+    assert_eq!(inspect()["up"], true);
+    // A run that fails has none.
+    host.tincan(["run", "--net", "lan0", "--", "nosuch"])
+        .fails(127);
+    assert_eq!(leases().len(), 4);
+    delete(host, &["c", "d"]);
+    remove(host, "lan0");
+}
+
+fn a_lease_outlasts_a_kill_and_is_cleared_away(host: &Host) {
+    create(host, &LAN0);
+    let line = format!(
+        "{} run --name lost --net lan0,10.9.0.7 -- sh -c 'echo up; exec sleep 1000' >up & tincan=$!
+        until grep -q up up; do :; done; kill -9 $tincan",
+        super::host::tincan().get_program().display()
+    );
+    host.sh(&line);
+    // Whoever asks for it by name has it, since nobody waits for its container any more.
+    stay(host, "next", "lan0,10.9.0.7");
+    assert!(reaches(host, "next", "10.9.0.1"));
+    delete(host, &["next"]);
+    assert_eq!(host.tincan(["gc"]).ok(), "");
+    remove(host, "lan0");
+}
+
+fn many_join_at_once_and_none_shares_an_address(host: &Host) {
+    create(host, &["lan0", "--subnet", "10.9.0.0/24"]);
+    let tincan = super::host::tincan();
+    let tincan = tincan.get_program().display();
+    host.sh(&format!(
+        "seq 40 | xargs -P8 -I% sh -c '{tincan} run -d --name c% --net lan0 -- sleep 1000 </dev/null >/dev/null'"
+    ));
+    let said = host.tincan(["network", "inspect", "lan0"]).ok();
+    let network: Value = serde_json::from_str(&said).unwrap();
+    let containers = network["containers"].as_array().unwrap();
+    let addresses: std::collections::BTreeSet<&str> = containers
+        .iter()
+        .map(|it| it["address"].as_str().unwrap())
+        .collect();
+    assert_eq!((containers.len(), addresses.len()), (40, 40));
+    assert!(reaches(
+        host,
+        "c1",
+        containers[39]["address"].as_str().unwrap()
+    ));
+    host.sh(&format!(
+        "seq 40 | xargs -P8 -I% {tincan} delete --force c%"
+    ));
+    remove(host, "lan0");
+}
+
+/// A namespace `world` behind the host's link `p0`, which knows the host alone: 192.0.2.254 and fd00:2::254.
+fn world(host: &Host) {
+    host.sh(
+        "ip netns add world; ip link add p0 type veth peer name q0 netns world
+        ip address add 192.0.2.1/24 dev p0; ip address add fd00:2::1/64 dev p0 nodad; ip link set p0 up
+        ip -n world address add 192.0.2.254/24 dev q0; ip -n world address add fd00:2::254/64 dev q0 nodad
+        ip -n world link set q0 up; ip -n world link set lo up",
+    );
+}
+
+fn no_world(host: &Host) {
+    host.sh("ip link del p0; ip netns del world; umount /run/netns; rmdir /run/netns");
+}
+
+fn the_outside_is_reached_under_the_hosts_address(host: &Host) {
+    world(host);
+    create(host, &LAN0);
+    // The world has no route to the network, so an answer can only come to the host's own address.
+    let script = pings(&["192.0.2.254", "fd00:2::254"]);
+    host.tincan(["run", "--net", "lan0", "--", "sh", "-euc", &script])
+        .ok();
+    let said = host.sh("nft list table inet tincan-lan0");
+    assert_eq!(said.matches("masquerade").count(), 2, "{said}");
+    remove(host, "lan0");
+    no_world(host);
+}
+
+fn nothing_comes_in_from_outside(host: &Host) {
+    world(host);
+    create(host, &LAN0);
+    stay(host, "web", "lan0");
+    host.sh("ip -n world route add 10.9.0.0/24 via 192.0.2.1; ip -n world route add fd09::/64 via fd00:2::1");
+    for ip in ["10.9.0.2", "fd09::2"] {
+        let ping = format!("! ip netns exec world ping -q -c1 -W1 {ip} >/dev/null");
+        host.sh(&ping);
+    }
+    host.sh(&pings(&["10.9.0.2", "fd09::2"]));
+    delete(host, &["web"]);
+    remove(host, "lan0");
+    no_world(host);
+}
+
+fn networks_do_not_reach_each_other_unless_allowed(host: &Host) {
+    create(host, &LAN0);
+    create(
+        host,
+        &["lan1", "--subnet", "10.8.0.0/24", "--subnet", "fd08::/64"],
+    );
+    let lan2 = [
+        "lan2",
+        "--subnet",
+        "10.7.0.0/24",
+        "--subnet",
+        "fd07::/64",
+        "--allow",
+        "lan1",
+    ];
+    create(host, &lan2);
+    for (name, net) in [("a", "lan0"), ("b", "lan1"), ("c", "lan2")] {
+        stay(host, name, net);
+    }
+    for (from, to, is_reached) in [
+        ("a", "10.8.0.2", false),
+        ("a", "fd08::2", false),
+        ("b", "10.9.0.2", false),
+        ("b", "fd09::2", false),
+        ("a", "10.7.0.2", false),
+        ("a", "fd07::2", false),
+        ("c", "10.8.0.2", false),
+        ("b", "10.7.0.2", true),
+        ("b", "fd07::2", true),
+    ] {
+        assert_eq!(reaches(host, from, to), is_reached, "{from} to {to}");
+    }
+    delete(host, &["a", "b", "c"]);
+    for name in ["lan0", "lan1", "lan2"] {
+        remove(host, name);
+    }
+}
+
+fn isolated_ports_reach_the_host_alone(host: &Host) {
+    create(host, &[&LAN0[..], &["--isolate"]].concat());
+    stay(host, "a", "lan0");
+    stay(host, "b", "lan0");
+    for (to, is_reached) in [
+        ("10.9.0.3", false),
+        ("fd09::3", false),
+        ("10.9.0.1", true),
+        ("fd09::1", true),
+    ] {
+        assert_eq!(reaches(host, "a", to), is_reached, "{to}");
+    }
+    delete(host, &["a", "b"]);
+    remove(host, "lan0");
+}
+
+fn an_internal_network_has_no_way_out(host: &Host) {
+    world(host);
+    create(host, &[&LAN0[..], &["--internal"]].concat());
+    stay(host, "a", "lan0");
+    stay(host, "b", "lan0");
+    assert!(reaches(host, "a", "10.9.0.3") && reaches(host, "a", "fd09::3"));
+    assert_eq!(
+        host.tincan(["exec", "a", "ip", "route", "show", "default"])
+            .ok(),
+        ""
+    );
+    assert_eq!(host.sh("cat /proc/sys/net/ipv4/ip_forward"), "0\n");
+    // Not even where somebody else has turned forwarding on, and given it a route.
+    host.sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
+    host.tincan([
+        "exec", "a", "ip", "route", "add", "default", "via", "10.9.0.1",
+    ])
+    .ok();
+    host.sh("ip -n world route add 10.9.0.0/24 via 192.0.2.1");
+    assert!(!reaches(host, "a", "192.0.2.254"));
+    host.sh("echo 0 >/proc/sys/net/ipv4/ip_forward");
+    delete(host, &["a", "b"]);
+    remove(host, "lan0");
+    no_world(host);
+}
+
+fn forwarding_is_put_back_with_the_last_network(host: &Host) {
+    let forwarding =
+        || host.sh("cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding");
+    assert_eq!(forwarding(), "0\n0\n");
+    create(host, &["lan0", "--subnet", "10.9.0.0/24"]);
+    assert_eq!(forwarding(), "1\n0\n");
+    create(
+        host,
+        &["lan1", "--subnet", "10.8.0.0/24", "--subnet", "fd08::/64"],
+    );
+    assert_eq!(forwarding(), "1\n1\n");
+    remove(host, "lan1");
+    assert_eq!(forwarding(), "1\n0\n");
+    remove(host, "lan0");
+    assert_eq!(forwarding(), "0\n0\n");
+    // What somebody else has turned on stays.
+    host.sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
+    create(host, &["lan0", "--subnet", "10.9.0.0/24"]);
+    remove(host, "lan0");
+    assert_eq!(forwarding(), "1\n0\n");
+    host.sh("echo 0 >/proc/sys/net/ipv4/ip_forward");
+}
+
+fn what_was_taken_away_is_put_back(host: &Host) {
+    create(host, &LAN0);
+    stay(host, "a", "lan0");
+    stay(host, "b", "lan0");
+    host.sh("ip link del lan0; nft flush ruleset");
+    assert!(!reaches(host, "a", "10.9.0.3"));
+    let listed = host.tincan(["network", "list"]).ok();
+    assert!(listed.contains("down"), "{listed}");
+    host.tincan(["network", "reload"]).ok();
+    for to in ["10.9.0.3", "fd09::3", "10.9.0.1", "fd09::1"] {
+        assert!(reaches(host, "a", to), "{to}");
+    }
+    host.sh("nft list table inet tincan-lan0");
+    // The next container does it as well, but for the others' ports.
+    host.sh("nft flush ruleset");
+    let script = pings(&["10.9.0.2", "fd09::2"]);
+    host.tincan(["run", "--net", "lan0", "--", "sh", "-euc", &script])
+        .ok();
+    host.sh("nft list table inet tincan-lan0");
+    delete(host, &["a", "b"]);
+    remove(host, "lan0");
+}
+
+fn routes_and_looks_are_the_containers(host: &Host) {
+    create(
+        host,
+        &[
+            &LAN0[..],
+            &["--mtu", "1400", "--route", "10.1.0.0/16@10.9.0.9"],
+        ]
+        .concat(),
+    );
+    let net = "lan0,mac=02:00:00:00:00:07,name=up0,route=10.2.0.0/16@10.9.0.8";
+    let script = "ip link show up0; ip route; ip -6 route";
+    let said = host
+        .tincan(["run", "--net", net, "--", "sh", "-c", script])
+        .ok();
+    for text in [
+        "mtu 1400",
+        "02:00:00:00:00:07",
+        "default via 10.9.0.1 dev up0",
+        "default via fd09::1 dev up0",
+        "10.1.0.0/16 via 10.9.0.9 dev up0",
+        "10.2.0.0/16 via 10.9.0.8 dev up0",
+    ] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    // Two networks: the way out is by the first.
+    create(host, &["lan1", "--subnet", "10.8.0.0/24"]);
+    let script = "ip -br address; ip route show default";
+    let said = host
+        .tincan([
+            "run", "--net", "lan1", "--net", "lan0", "--", "sh", "-c", script,
+        ])
+        .ok();
+    assert!(
+        said.contains("default via 10.8.0.1 dev eth0") && said.contains("10.9.0.2/24"),
+        "{said}"
+    );
+    assert_eq!(said.matches("default").count(), 1, "{said}");
+    // Without IPv6 on the network there is none on the interface.
+    let said = host
+        .tincan([
+            "run", "--net", "lan1", "--", "ip", "-6", "address", "show", "eth0",
+        ])
+        .ok();
+    assert_eq!(said, "");
+    remove(host, "lan0");
+    remove(host, "lan1");
+}
+
+fn a_bundle_is_on_a_network(host: &Host) {
+    create(host, &LAN0);
+    let bundle = host.bundle("on-lan0", |spec| {
+        spec["process"]["args"] = serde_json::json!(["sleep", "1000"]);
+    });
+    let line = format!(
+        "{} create --bundle {} --net lan0,10.9.0.9 c1 </dev/null >/dev/null 2>&1",
+        Host::TINCAN,
+        bundle.display()
+    );
+    host.sh(&line);
+    host.tincan(["start", "c1"]).ok();
+    host.sh(&pings(&["10.9.0.9", "fd09::2"]));
+    delete(host, &["c1"]);
+    remove(host, "lan0");
+}
+
+fn wrong_networks_are_refused(host: &Host) {
+    create(host, &LAN0);
+    stay(host, "a", "lan0");
+    let bad = |words: &[&str], wrong: &str| {
+        refused(host, &[&["network", "create"], words].concat(), wrong);
+    };
+    bad(
+        &["lan0", "--subnet", "10.8.0.0/24"],
+        "network lan0 exists already",
+    );
+    bad(
+        &["lan1", "--subnet", "10.9.0.128/25"],
+        "overlaps with network lan0",
+    );
+    bad(
+        &["lan1", "--subnet", "fd09::/48"],
+        "overlaps with network lan0",
+    );
+    bad(
+        &["lan1", "--subnet", "10.8.0.1/24"],
+        "has bits beyond its prefix",
+    );
+    bad(&["lan1", "--subnet", "10.8.0.0/32"], "has no room");
+    bad(
+        &["lan1", "--subnet", "10.8.0.0/24", "--subnet", "10.7.0.0/24"],
+        "second subnet of one family",
+    );
+    bad(
+        &["lan1", "--subnet", "fd08::/64", "--mtu", "1000"],
+        "1280 that IPv6 needs",
+    );
+    bad(
+        &[
+            "lan1",
+            "--subnet",
+            "10.8.0.0/24",
+            "--route",
+            "10.1.0.0/16@10.7.0.1",
+        ],
+        "outside the network",
+    );
+    bad(
+        &["none", "--subnet", "10.8.0.0/24"],
+        "`none` means something else",
+    );
+    bad(
+        &["tap", "--subnet", "10.8.0.0/24"],
+        "`tap` means something else",
+    );
+    bad(
+        &["lo", "--subnet", "10.8.0.0/24"],
+        "there is a link lo on the host already",
+    );
+    let run = |net: &'static str| ["run", "--net", net, "--", "true"];
+    refused(
+        host,
+        &run("lan0,10.8.0.7"),
+        "`10.8.0.7` is outside lan0, which is 10.9.0.0/24 and fd09::/64",
+    );
+    refused(
+        host,
+        &run("lan0,10.9.0.1"),
+        "`10.9.0.1` is the host's own on lan0",
+    );
+    refused(
+        host,
+        &run("lan0,10.9.0.255"),
+        "`10.9.0.255` is the broadcast address",
+    );
+    refused(host, &run("lan9"), "network lan9 does not exist");
+    refused(
+        host,
+        &["network", "rm", "lan9"],
+        "network lan9 does not exist",
+    );
+    refused(
+        host,
+        &["network", "inspect", "lan9"],
+        "network lan9 does not exist",
+    );
+    delete(host, &["a"]);
+    remove(host, "lan0");
+    create(host, &["tiny", "--subnet", "10.8.0.0/30"]);
+    stay(host, "a", "tiny");
+    refused(
+        host,
+        &run("tiny"),
+        "network tiny is full: no address of 10.8.0.0/30 is free",
+    );
+    delete(host, &["a"]);
+    remove(host, "tiny");
+    host.sh("ip link add here type veth peer name there; ip address add 10.8.0.9/24 dev here");
+    bad(
+        &["lan1", "--subnet", "10.8.0.0/24"],
+        "overlaps with the host's link here",
+    );
+    host.sh("ip link del here");
+}
+
+fn the_lines_of_a_run_make_what_it_makes(host: &Host) {
+    create(host, &[&LAN0[..], &["--isolate"]].concat());
+    let look = || {
+        let seen = "ip -n a -br address | sed 's/@[^ ]*//; s/fe80:[^ ]*//'; ip -n a route; ip -n a -6 route | grep -v fe80; bridge -d link show dev veth-a | grep -o 'master lan0\\|isolated on'; cat /proc/sys/net/ipv6/conf/veth-a/disable_ipv6";
+        host.sh(seen)
+    };
+    let plan = host
+        .tincan([
+            "run",
+            "--dry-run",
+            "--name",
+            "a",
+            "--net",
+            "lan0",
+            "--",
+            "true",
+        ])
+        .ok();
+    let lines: Vec<&str> = plan.lines().filter(|line| !line.starts_with('#')).collect();
+    host.sh(&lines.join("\n"));
+    let by_hand = look();
+    let undo: Vec<&str> = plan
+        .lines()
+        .filter_map(|line| line.strip_prefix("# to undo: "))
+        .collect();
+    host.sh(&undo.join("\n"));
+    host.wait_until("the port is gone", || {
+        !host.sh("ip -br link").contains("veth-a")
+    });
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "a",
+        "--netns-name",
+        "--net",
+        "lan0",
+        "--",
+        "sleep",
+        "1000",
+    ];
+    host.tincan(run).ok();
+    assert_eq!(look(), by_hand, "{plan}");
+    assert!(by_hand.contains("isolated on"), "{by_hand}");
+    delete(host, &["a"]);
+    remove(host, "lan0");
+    host.sh("umount /run/netns; rmdir /run/netns");
+}
