@@ -138,6 +138,7 @@ fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
     network.check()?;
     engine.become_root(Need::Make)?;
     let networks = engine.root.networks();
+    let _lock = networks.lock().map_err(EngineError::from)?;
     for other in networks.all().map_err(EngineError::from)? {
         if other.name == network.name {
             return Err(EngineError::from(NetworkStateError::Taken(other.name)).into());
@@ -155,7 +156,7 @@ fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
     }
     // What is written down is what `reload` and the next container make: so it comes first.
     networks.add(network).map_err(EngineError::from)?;
-    if let Err(error) = network::ensure(engine, network) {
+    if let Err(error) = network::make(engine, network) {
         // The first error is the one to tell.
         let _ = network::dismantle(engine, network);
         networks.forget(&network.name).map_err(EngineError::from)?;
@@ -170,6 +171,7 @@ fn overlaps(prefix: IfAddr, whose: String) -> BadWord {
 
 fn remove(engine: &Engine, name: &NetworkName) -> anyhow::Result<()> {
     let networks = engine.root.networks();
+    let _lock = networks.lock().map_err(EngineError::from)?;
     let network = networks.load(name).map_err(EngineError::from)?;
     networks.clear_stale(name).map_err(EngineError::from)?;
     let leased = networks.leased(name).map_err(EngineError::from)?;

@@ -6,17 +6,19 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock};
 use rustix::io::Errno;
 
 use super::fault;
 use super::hold::Engine;
 use super::state::{StateError, StateRoot, file_error, write_json};
 use crate::net::bridge::{self, BridgeError};
+use crate::net::netlink::Netlink;
 use crate::net::{nft, wire};
 use crate::plan::name::ContainerName;
 use crate::plan::network::{Lease, Network, NetworkName};
@@ -116,6 +118,23 @@ impl Networks<'_> {
 
     fn leases(&self, name: &NetworkName) -> PathBuf {
         self.directory(name).join("leases")
+    }
+
+    /// Keeps everybody else of this root from making and removing networks, and what they have on the host, while it is held. Containers
+    /// that find all of their network there do not ask for it.
+    ///
+    /// # Errors
+    /// When the state root can be neither made nor opened.
+    pub fn lock(&self) -> Result<OwnedFd, NetworkStateError> {
+        let root = self.root.path();
+        let failed = |cause| file_error(root)(cause);
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o711);
+        builder.create(root).map_err(failed)?;
+        let directory = fs::File::open(root).map_err(failed)?;
+        rustix::io::retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive))
+            .map_err(|errno| failed(errno.into()))?;
+        Ok(directory.into())
     }
 
     /// Writes a new network down: it appears whole, or not at all.
@@ -427,11 +446,34 @@ pub fn alias(root: &StateRoot, network: &Network) -> String {
     format!("tincan network {}@{}", network.name, root.path().display())
 }
 
-/// Makes what a network has on the host, as far as it is not there: its bridge, its table of rules, and forwarding.
+/// Sees to it that a network is on the host: at no cost but two questions where it is.
 ///
 /// # Errors
 /// What could not be made.
 pub fn ensure(engine: &Engine, network: &Network) -> Result<(), NetworkStateError> {
+    let is_whole = |netlink: &Netlink| {
+        let bridge = bridge::find(netlink, network, &alias(&engine.root, network));
+        matches!(bridge, Ok(Some(_))) && nft::is_there(network).is_ok_and(|there| there)
+    };
+    if engine
+        .host_netlink()
+        .is_ok_and(|netlink| is_whole(&netlink))
+    {
+        return Ok(());
+    }
+    let networks = engine.root.networks();
+    let _lock = networks.lock()?;
+    // Removed while the lock was waited for.
+    networks.load(&network.name)?;
+    make(engine, network)
+}
+
+/// Makes what a network has on the host, as far as it is not there: its bridge, its table of rules, and forwarding. To be called under
+/// the lock.
+///
+/// # Errors
+/// What could not be made.
+pub fn make(engine: &Engine, network: &Network) -> Result<(), NetworkStateError> {
     let failed = |deed| {
         move |cause| NetworkStateError::Host {
             network: network.name.clone(),

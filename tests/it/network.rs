@@ -11,6 +11,7 @@ pub fn tests() -> Vec<Case> {
         addresses_are_leased_and_come_back needs [Nftables],
         a_lease_outlasts_a_kill_and_is_cleared_away needs [Nftables],
         many_join_at_once_and_none_shares_an_address needs [Nftables],
+        of_many_that_are_made_at_once_one_gets_the_prefix needs [Nftables],
         the_outside_is_reached_under_the_hosts_address needs [Root, Nftables],
         nothing_comes_in_from_outside needs [Root, Nftables],
         networks_do_not_reach_each_other_unless_allowed needs [Nftables],
@@ -188,6 +189,28 @@ fn many_join_at_once_and_none_shares_an_address(host: &Host) {
     remove(host, "lan0");
 }
 
+fn of_many_that_are_made_at_once_one_gets_the_prefix(host: &Host) {
+    let tincan = super::host::tincan();
+    let tincan = tincan.get_program().display();
+    host.sh(&format!(
+        "seq 8 | xargs -P8 -I% sh -c '{tincan} network create lan% --subnet 10.9.0.0/24 2>>said || :'"
+    ));
+    let said = host.sh("cat said");
+    assert_eq!(
+        said.matches("overlaps with network lan").count(),
+        7,
+        "{said}"
+    );
+    let left = host.tincan(["network", "list", "-q"]).ok();
+    assert_eq!(left.lines().count(), 1, "{left}");
+    // All repair it at once, and nobody finds it half made.
+    host.sh(&format!(
+        "ip link del {net}; nft flush ruleset; seq 8 | xargs -P8 -I% {tincan} run --net {net} -- ping -q -c1 -W5 10.9.0.1",
+        net = left.trim()
+    ));
+    remove(host, left.trim());
+}
+
 /// A namespace `world` behind the host's link `p0`, which knows the host alone: 192.0.2.254 and fd00:2::254.
 fn world(host: &Host) {
     host.sh(
@@ -343,7 +366,8 @@ fn what_was_taken_away_is_put_back(host: &Host) {
     assert!(listed.contains("down"), "{listed}");
     host.tincan(["network", "reload"]).ok();
     for to in ["10.9.0.3", "fd09::3", "10.9.0.1", "fd09::1"] {
-        assert!(reaches(host, "a", to), "{to}");
+        // Who was asked for in vain is asked for again after a second.
+        host.wait_until(to, || reaches(host, "a", to));
     }
     host.sh("nft list table inet tincan-lan0");
     // The next container does it as well, but for the others' ports.
