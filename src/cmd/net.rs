@@ -21,7 +21,7 @@ use crate::plan::net::{
     default_name, host_link_alias, host_link_name,
 };
 use crate::plan::network::{Lease, Network, NetworkName, NetworkSpec, PortEnd, Subnet};
-use crate::plan::oci::borrow_sysfs;
+use crate::plan::oci::{borrow_sysfs, give_hosts};
 use crate::plan::topology::{
     EndAddr, Move, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
 };
@@ -270,6 +270,12 @@ fn join(
             network: network.name.clone(),
             ip,
         });
+    }
+    if default_routes {
+        give_hosts(
+            &mut topology.nodes[index],
+            &networks.hosts_file(&network.name),
+        );
     }
     let here = Here {
         engine,

@@ -60,6 +60,9 @@ pub struct Args {
     /// Leave the state of a bundle's container when it has ended
     #[arg(long, requires = "id")]
     keep: bool,
+    /// Another name by which the others on its networks know the container
+    #[arg(long, value_name = "NAME")]
+    alias: Vec<ContainerName>,
     #[command(flatten)]
     dry_run: DryRun,
     #[command(flatten)]
@@ -112,6 +115,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         }
         node.netns_name = Some(if name.is_empty() { node.name.to_string() } else { name });
     }
+    node.aliases = args.alias.clone();
     args.bundle.sockets.check(has_terminal(&node), args.detach)?;
     if !args.dry_run.is_asked() {
         // Before the network is looked at: what a killed run of this name left may have the addresses.

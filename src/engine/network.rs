@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -23,6 +23,9 @@ use crate::net::{nft, wire};
 use crate::plan::name::ContainerName;
 use crate::plan::network::{Lease, Network, NetworkName};
 use crate::sys::process::ProcessId;
+
+/// What every `/etc/hosts` begins with (hosts(5)).
+const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
 /// Why a network, or an address on it, cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +154,10 @@ impl Networks<'_> {
         builder
             .create(draft.join("leases"))
             .map_err(file_error(&draft))?;
-        let written = write_json(&draft.join("network.json"), network).map_err(Into::into);
+        let hosts = draft.join("hosts");
+        let written = write_json(&draft.join("network.json"), network)
+            .and_then(|()| fs::write(&hosts, HOSTS).map_err(file_error(&hosts)))
+            .map_err(Into::into);
         let added = written.and_then(|()| {
             let to = self.directory(&network.name);
             match rustix::fs::renameat_with(CWD, &draft, CWD, &to, RenameFlags::NOREPLACE) {
@@ -165,6 +171,72 @@ impl Networks<'_> {
             self.tidy();
         }
         added
+    }
+
+    /// The file that is `/etc/hosts` in containers of a network: one for all of them, so that who comes and goes costs the same however
+    /// many there are, and is seen at once.
+    pub fn hosts_file(&self, name: &NetworkName) -> PathBuf {
+        self.directory(name).join("hosts")
+    }
+
+    /// Lets the others on a network know a container by its name and these.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn announce(
+        &self,
+        lease: &Lease,
+        container: &ContainerName,
+        aliases: &[ContainerName],
+    ) -> Result<(), NetworkStateError> {
+        let names = [container].into_iter().chain(aliases);
+        let names: Vec<&str> = names.map(ContainerName::as_str).collect();
+        let line = format!("{}\t{}\n", lease.ip, names.join(" "));
+        self.change_hosts(&lease.network, |text| text + &line)
+    }
+
+    /// Takes its names away again.
+    fn withdraw(&self, lease: &Lease, container: &ContainerName) -> Result<(), NetworkStateError> {
+        let ip = lease.ip.to_string();
+        let is_its = |line: &str| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(&ip) && words.next() == Some(container.as_str())
+        };
+        self.change_hosts(&lease.network, |text| {
+            text.split_inclusive('\n')
+                .filter(|line| !is_its(line))
+                .collect()
+        })
+    }
+
+    /// Changes the file in place, since containers have that very file mounted. What stays at its beginning is not written again.
+    fn change_hosts(
+        &self,
+        name: &NetworkName,
+        change: impl FnOnce(String) -> String,
+    ) -> Result<(), NetworkStateError> {
+        let path = self.hosts_file(name);
+        let change = || -> io::Result<()> {
+            let file = fs::OpenOptions::new().read(true).write(true).open(&path)?;
+            rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
+            let old = io::read_to_string(&file)?;
+            let new = change(old.clone());
+            let same = old
+                .bytes()
+                .zip(new.bytes())
+                .take_while(|(a, b)| a == b)
+                .count();
+            file.write_all_at(&new.as_bytes()[same..], same as u64)?;
+            if new.len() < old.len() {
+                file.set_len(new.len() as u64)?;
+            }
+            Ok(())
+        };
+        match change() {
+            // The network is gone, and nobody is on it.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|cause| file_error(&path)(cause).into()),
+        }
     }
 
     /// Forgets a network; absent is success.
@@ -355,6 +427,7 @@ impl Networks<'_> {
             lease.ip,
             std::process::id()
         ));
+        self.withdraw(lease, &holder.container)?;
         match fs::rename(&path, &aside) {
             Ok(()) => {}
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -94,6 +94,9 @@ pub struct Node {
     /// The addresses of networks that it has, and gives back.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<Lease>,
+    /// By what the others on its networks know it beside its name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<ContainerName>,
 }
 
 /// Where a container comes from: what its state tells of it, and how long that stays.
@@ -742,6 +745,7 @@ impl Node {
             outside: None,
             die_with_parent: false,
             leases: Vec::new(),
+            aliases: Vec::new(),
         }
     }
 

@@ -21,6 +21,7 @@ pub fn tests() -> Vec<Case> {
         what_was_taken_away_is_put_back needs [Nftables],
         routes_and_looks_are_the_containers needs [Nftables],
         a_bundle_is_on_a_network needs [Root, Nftables],
+        containers_know_each_other_by_name needs [Nftables],
         wrong_networks_are_refused needs [Nftables],
         the_lines_of_a_run_make_what_it_makes needs [Root, Nftables],
     ]
@@ -443,6 +444,56 @@ fn a_bundle_is_on_a_network(host: &Host) {
     host.sh(&pings(&["10.9.0.9", "fd09::2"]));
     delete(host, &["c1"]);
     remove(host, "lan0");
+}
+
+fn containers_know_each_other_by_name(host: &Host) {
+    create(host, &LAN0);
+    let rootfs = host.busybox_rootfs();
+    let rootfs = rootfs.to_str().unwrap();
+    let own = std::fs::read_to_string(format!("{rootfs}/etc/hosts")).unwrap();
+    let run = |name: &str, more: &[&str]| {
+        let run = [
+            "run", "-d", "--rootfs", rootfs, "--name", name, "--net", "lan0",
+        ];
+        host.tincan(run.iter().chain(more).chain(&["--", "sleep", "1000"]))
+            .ok();
+    };
+    run("web", &["--alias", "www"]);
+    run("other", &[]);
+    let hosts = |name: &str| host.tincan(["exec", name, "cat", "/etc/hosts"]).ok();
+    let lines = |text: &str, name: &str| {
+        text.lines()
+            .filter(|line| line.split_whitespace().any(|word| word == name))
+            .count()
+    };
+    // By both families, and the one that was there before knows of the later one.
+    for name in ["web", "www", "other", "localhost"] {
+        for from in ["web", "other"] {
+            assert_eq!(lines(&hosts(from), name), 2, "{name} in {from}");
+        }
+    }
+    host.tincan(["exec", "other", "ping", "-c1", "-W5", "www"])
+        .ok();
+    host.tincan(["exec", "web", "ping", "-6", "-c1", "-W5", "other"])
+        .ok();
+    host.tincan([
+        "exec",
+        "web",
+        "sh",
+        "-c",
+        "! echo x 2>/dev/null >>/etc/hosts",
+    ])
+    .ok();
+    delete(host, &["web"]);
+    assert_eq!(lines(&hosts("other"), "web"), 0);
+    assert_eq!(lines(&hosts("other"), "other"), 2);
+    delete(host, &["other"]);
+    remove(host, "lan0");
+    // The root file system's own is as it was.
+    assert_eq!(
+        std::fs::read_to_string(format!("{rootfs}/etc/hosts")).unwrap(),
+        own
+    );
 }
 
 fn wrong_networks_are_refused(host: &Host) {

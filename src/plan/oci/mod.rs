@@ -330,6 +330,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
 
     Ok(Node {
         leases: Vec::new(),
+        aliases: Vec::new(),
         name: name.clone(),
         identity: Identity {
             origin: request.origin,
@@ -553,6 +554,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
     steps.extend(last(request.preserve_fds, request.command));
     Node {
         leases: Vec::new(),
+        aliases: Vec::new(),
         name: name.clone(),
         identity: Identity {
             origin: Origin::Command,
@@ -579,6 +581,40 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
         outside: None,
         die_with_parent: request.die_with_parent,
     }
+}
+
+/// Lets a container with a root of its own have this file as its `/etc/hosts`, unless its bundle mounts something there: behind the
+/// other mounts, which may hide `/etc`.
+pub fn give_hosts(node: &mut Node, hosts: &Path) {
+    let destination = Path::new("/etc/hosts");
+    let is_there =
+        |step: &Step| matches!(step, Step::Mount(mount) if mount.destination == destination);
+    let last = node
+        .steps
+        .iter()
+        .rposition(|step| matches!(step, Step::Mount(_)));
+    let (true, Some(last)) = (node.has_own_root(), last) else {
+        return;
+    };
+    if node.steps.iter().any(is_there) {
+        return;
+    }
+    let mount = Mount {
+        destination: destination.to_owned(),
+        what: MountWhat::Bind {
+            source: hosts.to_owned(),
+            recursive: false,
+        },
+        attrs: MountAttrs {
+            set: libc::MOUNT_ATTR_RDONLY
+                | libc::MOUNT_ATTR_NOSUID
+                | libc::MOUNT_ATTR_NODEV
+                | libc::MOUNT_ATTR_NOEXEC,
+            ..MountAttrs::default()
+        },
+        propagation: Vec::new(),
+    };
+    node.steps.insert(last + 1, Step::Mount(mount));
 }
 
 /// A file system of the kernel's own, with nothing to run, no nodes and no set-user-ID on it.
