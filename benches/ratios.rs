@@ -93,6 +93,10 @@ fn measure(full: bool) {
     let (cost, totals) = scale(&setting, &effort);
     add(cost);
     add(totals);
+    add(network(&setting, &effort));
+    for table in crowds(&setting, &effort) {
+        add(table);
+    }
     add(throughput(&effort));
 
     if full {
@@ -414,25 +418,10 @@ fn wiring(effort: &Effort, added_by_net: Result<Vec<f64>, String>) -> Table {
         "ipam": { "type": "host-local", "subnet": "172.20.0.0/16", "dataDir": format!("{}/cni", machine::WORK) },
     });
     fs::write("ptp.json", config.to_string()).expect("the work directory is writable");
-    let ptp = |verb: &str, id: &str| {
-        let mut ptp = Command::new("/usr/lib/cni/ptp");
-        ptp.envs([
-            ("CNI_COMMAND", verb),
-            ("CNI_CONTAINERID", id),
-            ("CNI_IFNAME", "eth0"),
-        ]);
-        ptp.env("CNI_NETNS", format!("/run/netns/{id}"))
-            .env("CNI_PATH", "/usr/lib/cni");
-        time_with_stdin(&mut ptp, "ptp.json")
-    };
     let mut rows = interleaved(
         effort.rounds,
         vec![subject("CNI ptp", |round| {
-            let id = format!("cni{round}");
-            time(Command::new("ip").args(["netns", "add", &id]))?;
-            let taken = ptp("ADD", &id).and_then(|add| Ok(add + ptp("DEL", &id)?));
-            time(Command::new("ip").args(["netns", "delete", &id]))?;
-            taken
+            cni_add_and_del("ptp", "ptp.json", round)
         })],
     );
     let added = added_by_net
@@ -453,6 +442,168 @@ fn wiring(effort: &Effort, added_by_net: Result<Vec<f64>, String>) -> Table {
         reference: 0,
         rows,
     }
+}
+
+/// The time that a CNI plugin takes for a namespace of its own, to and fro.
+fn cni_add_and_del(plugin: &str, config: &str, round: usize) -> Result<f64, String> {
+    let id = format!("cni{round}");
+    let call = |verb: &str| {
+        let mut call = Command::new(format!("/usr/lib/cni/{plugin}"));
+        call.envs([
+            ("CNI_COMMAND", verb),
+            ("CNI_CONTAINERID", &id),
+            ("CNI_IFNAME", "eth0"),
+        ]);
+        call.env("CNI_NETNS", format!("/run/netns/{id}"));
+        time_with_stdin(call.env("CNI_PATH", "/usr/lib/cni"), config)
+    };
+    time(Command::new("ip").args(["netns", "add", &id]))?;
+    let taken = call("ADD").and_then(|add| Ok(add + call("DEL")?));
+    time(Command::new("ip").args(["netns", "delete", &id]))?;
+    taken
+}
+
+/// The networks that are measured: with IPv4 alone, and with both.
+const NETWORKS: [(&str, &str, &[&str]); 2] = [
+    ("lan4", "IPv4", &["--subnet", "10.90.0.0/16"]),
+    (
+        "lan46",
+        "both families",
+        &["--subnet", "10.91.0.0/16", "--subnet", "fd91::/64"],
+    ),
+];
+
+fn create_networks() -> Result<(), String> {
+    for (name, _, subnets) in NETWORKS {
+        time(
+            Command::new(TINCAN)
+                .args(["network", "create", name])
+                .args(subnets),
+        )?;
+    }
+    Ok(())
+}
+
+fn remove_networks() {
+    for (name, ..) in NETWORKS {
+        // Where it was not made, its rows have said so.
+        let _ = time(Command::new(TINCAN).args(["network", "rm", name]));
+    }
+}
+
+/// What it costs to be on a network of many.
+fn network(setting: &Setting, effort: &Effort) -> Table {
+    let made = create_networks();
+    let run = |net: Option<&'static str>| {
+        let made = made.clone();
+        move |_| {
+            made.clone()?;
+            let mut run = Command::new(TINCAN);
+            run.args(["run", "--rootfs"]).arg(&setting.rootfs);
+            run.args(net.map(|net| ["--net", net]).into_iter().flatten());
+            time(run.args(["--", "/bin/true"]))
+        }
+    };
+    let config = json!({
+        "cniVersion": "0.4.0", "name": "bench", "type": "bridge", "bridge": "cni0", "isGateway": true,
+        "ipam": { "type": "host-local", "subnet": "172.21.0.0/16", "dataDir": format!("{}/cni", machine::WORK) },
+    });
+    fs::write("bridge.json", config.to_string()).expect("the work directory is writable");
+    let cni = |round| cni_add_and_del("bridge", "bridge.json", round);
+    let mut rows = interleaved(
+        effort.rounds,
+        vec![
+            subject("without", run(None)),
+            subject("tincan `--net`, IPv4", run(Some("lan4"))),
+            subject("tincan `--net`, both families", run(Some("lan46"))),
+            subject("CNI bridge", cni),
+        ],
+    );
+    remove_networks();
+    let _ = time(Command::new("ip").args(["link", "delete", "cni0"]));
+    let without = rows.remove(0).values;
+    for row in &mut rows[..2] {
+        let both = row
+            .values
+            .clone()
+            .and_then(|with| Ok((with, without.clone()?)));
+        row.values = both.map(|(with, without)| {
+            with.iter()
+                .zip(without)
+                .map(|(with, without)| with - without)
+                .collect()
+        });
+        let met = row.median().is_some_and(|added| added <= 1.5);
+        row.target = Some(("≤ 1.5 ms".to_owned(), met));
+    }
+    Table {
+        title: "A place on a network of many",
+        about: "What `--net NETWORK` adds to `run --rootfs`, its end included; ADD and DEL of the CNI plugin bridge with host-local \
+                addresses, which makes no rules here."
+            .to_owned(),
+        unit: "ms",
+        reference: 2,
+        rows,
+    }
+}
+
+/// Many containers on one network.
+fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
+    let many = effort.containers / 2;
+    let made = create_networks();
+    let links_before = links();
+    let mut tables = Vec::new();
+    for ((net, _, _), (title, most)) in NETWORKS.iter().zip([
+        ("Many containers on one network, IPv4: the cost of one", 1.5),
+        (
+            "Many containers on one network, both families: the cost of one",
+            2.0,
+        ),
+    ]) {
+        let started: Result<Vec<f64>, String> = made.clone().and_then(|()| {
+            let start = |n| {
+                let mut run = Command::new(TINCAN);
+                run.args([
+                    "run",
+                    "-d",
+                    "--name",
+                    &format!("n{n}"),
+                    "--net",
+                    net,
+                    "--rootfs",
+                ]);
+                time(run.arg(&setting.rootfs).args(["--", "sleep", "100000"]))
+            };
+            (0..many).map(start).collect()
+        });
+        let stopped: Result<Vec<f64>, String> = (0..many)
+            .map(|n| delete(TINCAN, &format!("n{n}")))
+            .collect();
+        let row = |what: &str, values: Result<Vec<f64>, String>| Row {
+            what: what.to_owned(),
+            values,
+            target: None,
+        };
+        let part = |from: usize, to: usize| started.clone().map(|taken| taken[from..to].to_vec());
+        let sum = |taken: &Result<Vec<f64>, String>| taken.clone().map(|it| vec![it.iter().sum()]);
+        let rows = vec![
+            row("starting the 10th", part(5, 15)),
+            row("starting the last", part(many - 15, many)),
+            row("all started, one after another", sum(&started)),
+            row("all stopped, one after another", sum(&stopped)),
+        ];
+        let table = Table {
+            title,
+            about: format!("`run -d --net` and `delete -f`, {many} containers one after another."),
+            unit: "ms",
+            reference: 0,
+            rows,
+        };
+        tables.push(table.aim(1, true, most));
+        let _ = (0..12).any(|_| machine::settles(|| links() == links_before));
+    }
+    remove_networks();
+    tables
 }
 
 /// Starts the long workload under a runtime, in the background.
