@@ -1,6 +1,5 @@
 //! What `--net` asks for, against the facts of this host: which addresses and names are free here, and whose they are.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -191,10 +190,24 @@ pub fn attach(
                     .name
                     .clone()
                     .unwrap_or_else(|| default_name(number));
-                let first = !specs[..number]
-                    .iter()
-                    .any(|it| matches!(it, NetSpec::Network(_)));
-                join(engine, topology, index, number, spec, name, first, remains)?;
+                let is_network = |it: &NetSpec| matches!(it, NetSpec::Network(_));
+                let is_first = !specs[..number].iter().any(is_network);
+                let netlink = engine
+                    .host_netlink()
+                    .map_err(|e| asking("its links", Refused::from(e)))?;
+                let mut here = Here {
+                    engine,
+                    netlink: &netlink,
+                    remains,
+                    asked: &[],
+                    topology,
+                };
+                let is_default = is_first && !specs.iter().any(NetSpec::says_default_route);
+                here.join(index, number, spec, name, is_default)?;
+                if is_first {
+                    let hosts = engine.root.networks().hosts_file(&spec.network);
+                    give_hosts(&mut topology.nodes[index], &hosts);
+                }
             }
             NetSpec::Interface(spec) => {
                 check_possible(engine, spec)?;
@@ -230,147 +243,79 @@ pub fn attach(
     Ok(())
 }
 
-/// Puts a node on a network: takes addresses for it, and plans the wire to the bridge, which is made anew where somebody took it away.
-#[expect(clippy::too_many_arguments, reason = "each is another thing")]
-fn join(
-    engine: &Engine,
-    topology: &mut Topology,
-    index: usize,
-    number: usize,
-    spec: &NetworkSpec,
-    name: LinkName,
-    default_routes: bool,
+/// A container on its way to a network.
+struct Joining<'a> {
+    engine: &'a Engine,
+    network: &'a Network,
+    container: ContainerName,
     remains: Remains,
-) -> Result<(), NetworkError> {
-    let networks = engine.root.networks();
-    let network = networks.load(&spec.network).map_err(EngineError::from)?;
-    for ip in &spec.addrs {
-        network.check_address(*ip)?;
-    }
-    let netlink = engine
-        .host_netlink()
-        .map_err(|e| asking("its links", Refused::from(e)))?;
-    if remains == Remains::Clear {
-        network::ensure(engine, &network).map_err(EngineError::from)?;
-    }
-    let container = topology.nodes[index].name.clone();
-    let mut addrs = Vec::new();
-    for subnet in &network.subnets {
-        let asked = spec
-            .addrs
-            .iter()
-            .copied()
-            .find(|ip| subnet.prefix.covers(*ip));
-        let ip = match asked {
-            Some(ip) => take_asked(engine, &network, ip, &container, remains)?,
-            None => take_any(engine, &network, subnet, &container, remains)?,
-        };
-        addrs.push(ip);
-        topology.nodes[index].leases.push(Lease {
-            network: network.name.clone(),
-            ip,
-        });
-    }
-    if default_routes {
-        give_hosts(
-            &mut topology.nodes[index],
-            &networks.hosts_file(&network.name),
-        );
-    }
-    let here = Here {
-        engine,
-        netlink: &netlink,
-        remains,
-        asked: &[],
-        topology,
-    };
-    let port = PortEnd {
-        name: here.free_name(&container, number)?,
-        alias: host_link_alias(&container, &name, engine.root.path()),
-        default_routes,
-    };
-    topology
-        .wires
-        .push(network.wire(spec, &addrs, index, name, port));
-    Ok(())
 }
 
-/// Takes the address that is asked for. What a killed run left of a container that has it is cleared away.
-fn take_asked(
-    engine: &Engine,
-    network: &Network,
-    ip: IpAddr,
-    container: &ContainerName,
-    remains: Remains,
-) -> Result<IpAddr, NetworkError> {
-    let lease = Lease {
-        network: network.name.clone(),
-        ip,
-    };
-    let leased = |holder: Holder| NetworkError::Leased {
-        ip,
-        network: network.name.clone(),
-        container: holder.container,
-    };
-    if remains == Remains::Overlook {
-        let holder = engine
-            .root
-            .networks()
-            .holder(&lease)
-            .map_err(EngineError::from)?;
-        return holder.map_or(Ok(ip), |holder| Err(leased(holder)));
+impl Joining<'_> {
+    fn lease(&self, ip: IpAddr) -> Lease {
+        let network = self.network.name.clone();
+        Lease { network, ip }
     }
-    match engine.take(&lease, container)? {
-        Ok(()) => Ok(ip),
-        Err(holder) => match undo::make_way(engine, &holder.container) {
-            Ok(()) => match engine.take(&lease, container)? {
-                Ok(()) => Ok(ip),
-                Err(holder) => Err(leased(holder)),
-            },
-            Err(_) => Err(leased(holder)),
-        },
-    }
-}
 
-/// Takes the first address of a subnet that nobody has.
-fn take_any(
-    engine: &Engine,
-    network: &Network,
-    subnet: &Subnet,
-    container: &ContainerName,
-    remains: Remains,
-) -> Result<IpAddr, NetworkError> {
-    let networks = engine.root.networks();
-    let free = |ip: &IpAddr, taken: &HashSet<IpAddr>| *ip != subnet.gateway && !taken.contains(ip);
-    let taken = networks.taken(&network.name).map_err(EngineError::from)?;
-    for ip in subnet.prefix.others().filter(|ip| free(ip, &taken)) {
-        let lease = Lease {
-            network: network.name.clone(),
-            ip,
-        };
-        // Of two who want the same one, one goes on to the next.
-        if remains == Remains::Overlook || engine.take(&lease, container)?.is_ok() {
-            return Ok(ip);
-        }
-    }
-    // Perhaps killed runs have some of them.
-    if remains == Remains::Clear {
-        undo::gc(engine)?;
-        let taken = networks.taken(&network.name).map_err(EngineError::from)?;
-        for ip in subnet.prefix.others().filter(|ip| free(ip, &taken)) {
-            let lease = Lease {
-                network: network.name.clone(),
-                ip,
-            };
-            if engine.take(&lease, container)?.is_ok() {
-                return Ok(ip);
+    /// Takes an address, if nobody has it.
+    fn take(&self, ip: IpAddr) -> Result<Result<(), Holder>, EngineError> {
+        let lease = self.lease(ip);
+        match self.remains {
+            Remains::Clear => self.engine.take(&lease, &self.container),
+            // A dry run looks only.
+            Remains::Overlook => {
+                let holder = self.engine.root.networks().holder(&lease)?;
+                Ok(holder.map_or(Ok(()), Err))
             }
         }
     }
-    Err(NetworkError::Full {
-        network: network.name.clone(),
-        subnet: subnet.prefix,
-    })
+
+    /// Takes the address that is asked for. What a killed run left of a container that has it is cleared away.
+    fn take_asked(&self, ip: IpAddr) -> Result<IpAddr, NetworkError> {
+        let mut taken = self.take(ip)?;
+        if let (Err(holder), Remains::Clear) = (&taken, self.remains)
+            && undo::make_way(self.engine, &holder.container).is_ok()
+        {
+            taken = self.take(ip)?;
+        }
+        taken.map(|()| ip).map_err(|holder| NetworkError::Leased {
+            ip,
+            network: self.network.name.clone(),
+            container: holder.container,
+        })
+    }
+
+    /// Takes the first address of a subnet that nobody has; where all are somebody's, after what killed runs left is cleared away.
+    fn take_any(&self, subnet: &Subnet) -> Result<IpAddr, NetworkError> {
+        if let Some(ip) = self.take_first(subnet)? {
+            return Ok(ip);
+        }
+        if self.remains == Remains::Clear {
+            undo::gc(self.engine)?;
+            if let Some(ip) = self.take_first(subnet)? {
+                return Ok(ip);
+            }
+        }
+        Err(NetworkError::Full {
+            network: self.network.name.clone(),
+            subnet: subnet.prefix,
+        })
+    }
+
+    fn take_first(&self, subnet: &Subnet) -> Result<Option<IpAddr>, NetworkError> {
+        let networks = self.engine.root.networks();
+        let taken = networks
+            .taken(&self.network.name)
+            .map_err(EngineError::from)?;
+        let free = |ip: &IpAddr| *ip != subnet.gateway && !taken.contains(ip);
+        for ip in subnet.prefix.others().filter(free) {
+            // Of two who want the same one, one goes on to the next.
+            if self.take(ip)?.is_ok() {
+                return Ok(Some(ip));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Refuses an interface that the kernel cannot make, whose parent is not there, or whose address its parent's network knows as the
@@ -582,6 +527,50 @@ impl Here<'_> {
             alias: Some(host_link_alias(container, &name, self.engine.root.path())),
         };
         let wire = spec.wire(node, name, far, |ip| self.is_free(ip))?;
+        self.topology.wires.push(wire);
+        Ok(())
+    }
+
+    /// Puts a node on a network: takes addresses for it, and plans the wire to the bridge, which is made anew where somebody took it
+    /// away.
+    fn join(
+        &mut self,
+        node: usize,
+        number: usize,
+        spec: &NetworkSpec,
+        name: LinkName,
+        default_routes: bool,
+    ) -> Result<(), NetworkError> {
+        let networks = self.engine.root.networks();
+        let network = networks.load(&spec.network).map_err(EngineError::from)?;
+        for ip in &spec.addrs {
+            network.check_address(*ip)?;
+        }
+        if self.remains == Remains::Clear {
+            network::ensure(self.engine, &network).map_err(EngineError::from)?;
+        }
+        let joining = Joining {
+            engine: self.engine,
+            network: &network,
+            container: self.topology.nodes[node].name.clone(),
+            remains: self.remains,
+        };
+        let mut addrs = Vec::new();
+        for subnet in &network.subnets {
+            let asked = spec.addrs.iter().find(|ip| subnet.prefix.covers(**ip));
+            let ip = match asked {
+                Some(ip) => joining.take_asked(*ip)?,
+                None => joining.take_any(subnet)?,
+            };
+            addrs.push(ip);
+            self.topology.nodes[node].leases.push(joining.lease(ip));
+        }
+        let port = PortEnd {
+            name: self.free_name(&joining.container, number)?,
+            alias: host_link_alias(&joining.container, &name, self.engine.root.path()),
+            default_routes,
+        };
+        let wire = network.wire(spec, &addrs, node, name, port);
         self.topology.wires.push(wire);
         Ok(())
     }

@@ -776,6 +776,13 @@ impl NetSpec {
         }
     }
 
+    /// Whether it names a way to everywhere by itself.
+    pub fn says_default_route(&self) -> bool {
+        let everywhere = |route: &Route| route.to.prefix == 0;
+        self.words()
+            .is_some_and(|words| !words.gateways.is_empty() || words.routes.iter().any(everywhere))
+    }
+
     /// Whether it is a tap, which somebody in the container is to open.
     pub fn is_tap(&self) -> bool {
         matches!(self, NetSpec::Interface(spec) if spec.kind == InterfaceKind::Tap)

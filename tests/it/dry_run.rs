@@ -39,14 +39,14 @@ fn is_state(word: &str) -> bool {
 }
 
 /// Runs the lines that are no comments.
-fn by_hand(host: &Host, plan: &str) {
+pub fn by_hand(host: &Host, plan: &str) {
     let lines: Vec<&str> = plan.lines().filter(|line| !line.starts_with('#')).collect();
     assert!(!lines.is_empty(), "{plan}");
     host.sh(&lines.join("\n"));
 }
 
 /// Runs the lines that take it away again, and waits until the kernel has.
-fn undo(host: &Host, plan: &str) {
+pub fn undo(host: &Host, plan: &str) {
     let lines: Vec<&str> = plan
         .lines()
         .filter_map(|line| line.strip_prefix("# to undo: "))

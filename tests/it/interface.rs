@@ -1,8 +1,10 @@
 //! `--net` with interfaces of other kinds than veth.
 
 use super::bad_input::refused;
+use super::dry_run::{by_hand, undo};
 use super::feature::Need;
 use super::host::{Case, Host, tests};
+use super::network::{no_world, world};
 
 pub fn tests() -> Vec<Case> {
     tests![
@@ -18,20 +20,6 @@ pub fn tests() -> Vec<Case> {
         the_lines_make_what_it_makes needs [Root, Macvlan, Vxlan, Tun],
         users_have_them_on_links_of_theirs needs [Macvlan],
     ]
-}
-
-/// A namespace `world` behind the host's link `p0`: v4 192.0.2.0/24, v6 fd00:2::/64, the host .1, the world .254.
-fn world(host: &Host) {
-    host.sh(
-        "ip netns add world; ip link add p0 type veth peer name q0 netns world
-        ip address add 192.0.2.1/24 dev p0; ip address add fd00:2::1/64 dev p0 nodad; ip link set p0 up
-        ip -n world address add 192.0.2.254/24 dev q0; ip -n world address add fd00:2::254/64 dev q0 nodad
-        ip -n world link set q0 up; ip -n world link set lo up",
-    );
-}
-
-fn no_world(host: &Host) {
-    host.sh("ip link del p0; ip netns del world; umount /run/netns; rmdir /run/netns");
 }
 
 /// Pings both addresses of the world, once each, with time for a neighbour to be found.
@@ -308,23 +296,18 @@ fn the_lines_make_what_it_makes(host: &Host) {
     };
     let run = ["run", "--name", "a"].iter().chain(&nets);
     let plan = host.tincan(run.chain(&["--dry-run", "--", "true"])).ok();
-    let lines: Vec<&str> = plan.lines().filter(|line| !line.starts_with('#')).collect();
-    host.sh(&lines.join("\n"));
-    let by_hand = look();
-    let undo: Vec<&str> = plan
-        .lines()
-        .filter_map(|line| line.strip_prefix("# to undo: "))
-        .collect();
-    host.sh(&undo.join("\n"));
+    by_hand(host, &plan);
+    let hand = look();
+    undo(host, &plan);
     let run = ["run", "-d", "--name", "a", "--netns-name"]
         .iter()
         .chain(&nets);
     host.tincan(run.chain(&["--", "sleep", "1000"])).ok();
     let tincan = look();
-    for (ours, hand) in tincan.lines().zip(by_hand.lines()) {
+    for (ours, hand) in tincan.lines().zip(hand.lines()) {
         assert_eq!(ours, hand, "{plan}");
     }
-    assert_eq!(tincan, by_hand);
+    assert_eq!(tincan, hand);
     host.tincan(["delete", "--force", "a"]).ok();
     no_world(host);
 }

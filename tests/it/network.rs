@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::bad_input::refused;
+use super::dry_run::{by_hand, undo};
 use super::host::{Case, Host, tests};
 
 pub fn tests() -> Vec<Case> {
@@ -213,7 +214,7 @@ fn of_many_that_are_made_at_once_one_gets_the_prefix(host: &Host) {
 }
 
 /// A namespace `world` behind the host's link `p0`, which knows the host alone: 192.0.2.254 and fd00:2::254.
-fn world(host: &Host) {
+pub fn world(host: &Host) {
     host.sh(
         "ip netns add world; ip link add p0 type veth peer name q0 netns world
         ip address add 192.0.2.1/24 dev p0; ip address add fd00:2::1/64 dev p0 nodad; ip link set p0 up
@@ -222,7 +223,8 @@ fn world(host: &Host) {
     );
 }
 
-fn no_world(host: &Host) {
+/// Takes it away again.
+pub fn no_world(host: &Host) {
     host.sh("ip link del p0; ip netns del world; umount /run/netns; rmdir /run/netns");
 }
 
@@ -405,6 +407,12 @@ fn routes_and_looks_are_the_containers(host: &Host) {
     ] {
         assert!(said.contains(text), "{text}: {said}");
     }
+    // A wire that says where everything goes has the last word.
+    let gateway = "172.16.0.1/16,gw=172.16.0.2,name=out0";
+    let show = ["ip", "route", "show", "default"];
+    let run = ["run", "--net", "lan0", "--net", gateway, "--"];
+    let said = host.tincan(run.iter().chain(&show)).ok();
+    assert_eq!(said.trim_end(), "default via 172.16.0.2 dev out0");
     // Two networks: the way out is by the first.
     create(host, &["lan1", "--subnet", "10.8.0.0/24"]);
     let script = "ip -br address; ip route show default";
@@ -613,17 +621,9 @@ fn the_lines_of_a_run_make_what_it_makes(host: &Host) {
             "true",
         ])
         .ok();
-    let lines: Vec<&str> = plan.lines().filter(|line| !line.starts_with('#')).collect();
-    host.sh(&lines.join("\n"));
-    let by_hand = look();
-    let undo: Vec<&str> = plan
-        .lines()
-        .filter_map(|line| line.strip_prefix("# to undo: "))
-        .collect();
-    host.sh(&undo.join("\n"));
-    host.wait_until("the port is gone", || {
-        !host.sh("ip -br link").contains("veth-a")
-    });
+    by_hand(host, &plan);
+    let hand = look();
+    undo(host, &plan);
     let run = [
         "run",
         "-d",
@@ -637,8 +637,8 @@ fn the_lines_of_a_run_make_what_it_makes(host: &Host) {
         "1000",
     ];
     host.tincan(run).ok();
-    assert_eq!(look(), by_hand, "{plan}");
-    assert!(by_hand.contains("isolated on"), "{by_hand}");
+    assert_eq!(look(), hand, "{plan}");
+    assert!(hand.contains("isolated on"), "{hand}");
     delete(host, &["a"]);
     remove(host, "lan0");
     host.sh("umount /run/netns; rmdir /run/netns");
