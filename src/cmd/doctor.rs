@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Format, aligned, print_json};
 use crate::engine::hold::Engine;
 use crate::engine::user::Need;
-use crate::net::probe;
+use crate::net::{nft, probe};
 use crate::plan::topology::NamespaceKind;
 use crate::sys::lsm;
 
@@ -159,6 +159,9 @@ fn network() -> anyhow::Result<Vec<Finding>> {
             let there = probe::knows_qdisc(netlink, kind)?;
             findings.push(Finding::new("qdisc", kind, there, option));
         }
+        let there = nft::is_supported();
+        let option = "CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET";
+        findings.push(Finding::new("firewall", "nftables", there, option));
         Ok(findings)
     })?;
     let tap = Path::new("/dev/net/tun").exists();

@@ -105,7 +105,8 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             create(engine, &network)?;
         }
         Verb::Rm { names } => {
-            engine.become_root(Need::Join)?;
+            // What a user's networks have on the host is in the user's namespaces, which are gone without containers.
+            engine.become_root(Need::Make)?;
             for name in names {
                 remove(engine, &name)?;
             }

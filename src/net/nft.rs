@@ -39,6 +39,16 @@ pub fn table_name(network: &Network) -> String {
     format!("tincan-{}", network.bridge)
 }
 
+/// Whether the kernel, or a module that it loads for the asking, has nftables with tables for both families.
+pub fn is_supported() -> bool {
+    let mut batch = Batch::default();
+    let mut name = Attributes::default();
+    name.text(1, "tincan"); // NFTA_TABLE_NAME
+    batch.message(NEW_TABLE, libc::NLM_F_CREATE, &name);
+    batch.message(DEL_TABLE, 0, &name);
+    batch.exchange(true).is_ok()
+}
+
 /// Whether a network's table is there.
 ///
 /// # Errors

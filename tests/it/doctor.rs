@@ -31,6 +31,7 @@ fn what_is_there_is_what_ip_and_tc_can_do(host: &Host) {
         (Need::Wireguard, "link", "wireguard"),
         (Need::Dummy, "link", "dummy"),
         (Need::Netem, "qdisc", "netem"),
+        (Need::Nftables, "firewall", "nftables"),
         (Need::Psi, "cgroup", "pressure"),
     ] {
         let missing = need.missing();

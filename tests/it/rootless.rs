@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Case> {
         a_broken_helper_is_told needs [Root],
         a_full_or_closed_place_for_state_is_told needs [Root],
         a_holder_that_was_killed_is_told needs [Root],
+        a_network_outlasts_the_users_namespaces needs [Root, Nftables],
         the_machine_has_nothing_of_it needs [Root],
         the_outside_is_reached_and_comes_in needs [Root],
         without_a_way_outside_users_are_told needs [Root],
@@ -409,6 +410,39 @@ fn a_holder_that_was_killed_is_told(host: &Host) {
     );
     host.user_tincan(["delete", "--force", "a"]).ok();
     host.user_tincan(["run", "--", "true"]).ok();
+    assert_eq!(holder(), None);
+}
+
+fn a_network_outlasts_the_users_namespaces(host: &Host) {
+    let create = [
+        "network",
+        "create",
+        "lan0",
+        "--subnet",
+        "10.9.0.0/24",
+        "--subnet",
+        "fd09::/64",
+    ];
+    host.user_tincan(create).ok();
+    assert_eq!(holder(), None);
+    assert!(!host.sh("ip -br link").contains("lan0"));
+    let script = "ping -q -c1 -W5 10.9.0.1 >/dev/null && ping -q -c1 -W5 fd09::1 >/dev/null && ip -br address show eth0";
+    for _ in 0..2 {
+        let run = ["run", "--net", "lan0", "--", "sh", "-c", script];
+        let said = host.user_tincan(run).ok();
+        assert!(
+            said.contains("10.9.0.2/24") && said.contains("fd09::2/64"),
+            "{said}"
+        );
+    }
+    let listed = host.user_tincan(["network", "list"]).ok();
+    assert!(
+        listed.contains("lan0") && listed.contains("down"),
+        "{listed}"
+    );
+    assert_eq!(host.user_tincan(["gc"]).ok(), "");
+    host.user_tincan(["network", "rm", "lan0"]).ok();
+    assert_eq!(host.user_tincan(["network", "list", "-q"]).ok(), "");
     assert_eq!(holder(), None);
 }
 
