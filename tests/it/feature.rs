@@ -2,6 +2,7 @@
 //! shown and counted, since nothing passes by not running.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -73,7 +74,14 @@ impl Need {
             ),
             Need::Vxlan => works("ip link add v0 type vxlan id 5 dstport 4789", "vxlan"),
             Need::Nftables => works("nft add table inet t", "nftables, or there is no nft"),
-            Need::Tun => lacks(Path::new("/dev/net/tun").exists(), "/dev/net/tun"),
+            Need::Tun => match fs::metadata("/dev/net/tun") {
+                // udev(7) opens it to all, where it is.
+                Ok(tun) if super::host::is_user() && tun.mode() & 0o006 != 0o006 => {
+                    Some("/dev/net/tun is not open to users here".to_owned())
+                }
+                Ok(_) => None,
+                Err(_) => lacks(false, "/dev/net/tun"),
+            },
             Need::Vlan => works(
                 "ip link add name p0 type veth peer name q0; ip link add link p0 name v0 type vlan id 5",
                 "8021q",

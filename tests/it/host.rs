@@ -210,7 +210,19 @@ impl Facts {
                 .output()
                 .expect("ip runs");
             let text = String::from_utf8_lossy(&output.stdout);
-            text.lines().for_each(|line| tell(kind, line));
+            // What a link has by itself for IPv6 comes and goes some time after its carrier does, and tells no more than the link.
+            let by_itself = |word: &&str| word.starts_with("fe80::") || word.starts_with("ff00::");
+            for line in text.lines() {
+                let words = line.split_whitespace();
+                match kind {
+                    "route" if words.clone().any(|word| by_itself(&word)) => {}
+                    "address" => {
+                        let kept: Vec<&str> = words.filter(|word| !by_itself(word)).collect();
+                        tell(kind, &kept.join(" "));
+                    }
+                    _ => tell(kind, line),
+                }
+            }
         }
         for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
             tell(
