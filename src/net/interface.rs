@@ -44,9 +44,10 @@ pub fn make(interface: &Interface, host: &Netlink, site: Site) -> Result<(), Fai
     match &interface.kind {
         InterfaceKind::Tap => {
             let netns = site.netns.expect("an interface is a container's");
+            let creating = failed(format!("create the tap {} by /dev/net/tun", end.name));
             tap::create(netns, end.name.as_str()).map_err(|errno| {
                 let errno = Errno::from_raw(errno.raw_os_error());
-                creating()(Refused { errno, said: None })
+                creating(Refused { errno, said: None })
             })?;
         }
         kind => once_free(|| create(interface, kind, host, site)).map_err(creating())?,
