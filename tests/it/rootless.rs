@@ -258,7 +258,7 @@ fn limits_are_those_of_a_cgroup_that_is_delegated(host: &Host) {
     assert_eq!(said, "0::/\n");
     let stay = r#"sed -i 's/"cat","\/proc\/self\/cgroup"/"sleep","1000"/' "#;
     host.sh(&format!("{stay} {bundle}/config.json"));
-    let detached = format!("sh -c '{tincan} run -d -b {bundle} c </dev/null >/dev/null'");
+    let detached = format!("sh -c '{tincan} run -d -b {bundle} c </dev/null >/dev/null 2>&1'");
     in_session(&detached).ok();
     let limits = "find /sys/fs/cgroup/users -path '*/c/pids.max' | xargs cat";
     assert_eq!(host.sh(limits), "10\n");
