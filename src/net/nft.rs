@@ -93,6 +93,8 @@ pub fn make(network: &Network, allowed: &[LinkName]) -> io::Result<()> {
     }
     rule(&|it| it.out_by(bridge, true).drop());
     if network.internal {
+        // To who is allowed, and asked.
+        rule(&|it| it.answers().in_by(bridge, true).accept());
         rule(&|it| it.in_by(bridge, true).drop());
     } else {
         batch.chain(

@@ -267,8 +267,8 @@ fn the_lines_make_what_it_makes(host: &Host) {
     let look = || {
         let seen = "ip -n a -d -j link show; ip -n a -br address; ip -n a route; ip -n a -6 route; bridge -n a fdb show dev eth1";
         let seen = host.sh(seen);
-        // Numbers, and what the kernel makes up.
-        let made_up = ["ifindex", "link_index", "link_netnsid"];
+        // Numbers, what the kernel makes up, and what follows the carrier some time after a link is raised.
+        let made_up = ["ifindex", "link_index", "link_netnsid", "operstate"];
         let mut text = String::new();
         for line in seen.lines() {
             match serde_json::from_str::<serde_json::Value>(line) {
@@ -276,6 +276,8 @@ fn the_lines_make_what_it_makes(host: &Host) {
                     for mut link in links.as_array().unwrap().clone() {
                         let fields = link.as_object_mut().unwrap();
                         made_up.iter().for_each(|key| drop(fields.remove(*key)));
+                        let flags = fields["flags"].as_array_mut().unwrap();
+                        flags.retain(|flag| flag != "NO-CARRIER" && flag != "LOWER_UP");
                         if fields["ifname"] == "eth1" {
                             fields.remove("address");
                         }
