@@ -33,9 +33,9 @@ fn network(host: &Host, ip: &str) -> Vec<String> {
     lines
 }
 
-/// Whether a word is the state of a link, which follows its carrier some time after it is raised.
-fn is_state(word: &str) -> bool {
-    ["UP", "DOWN", "UNKNOWN", "LOWERLAYERDOWN"].contains(&word)
+/// Whether a word is the state of a link, or of a route by it, which follows its carrier some time after it is raised.
+pub fn is_state(word: &str) -> bool {
+    ["UP", "DOWN", "UNKNOWN", "LOWERLAYERDOWN", "linkdown"].contains(&word)
 }
 
 /// Runs the lines that are no comments.

@@ -1,7 +1,7 @@
 //! `--net` with interfaces of other kinds than veth.
 
 use super::bad_input::refused;
-use super::dry_run::{by_hand, undo};
+use super::dry_run::{by_hand, is_state, undo};
 use super::feature::Need;
 use super::host::{Case, Host, tests};
 use super::network::{no_world, world};
@@ -287,7 +287,7 @@ fn the_lines_make_what_it_makes(host: &Host) {
                 Err(_) => {
                     let kept = line
                         .split_whitespace()
-                        .filter(|word| !word.starts_with("fe80:"));
+                        .filter(|word| !word.starts_with("fe80:") && !is_state(word));
                     let kept = kept.map(|word| word.split("@if").next().unwrap_or(word));
                     text.push_str(&kept.collect::<Vec<_>>().join(" "));
                     text.push('\n');

@@ -623,7 +623,7 @@ fn wrong_networks_are_refused(host: &Host) {
 fn the_lines_of_a_run_make_what_it_makes(host: &Host) {
     create(host, &[&LAN0[..], &["--isolate"]].concat());
     let look = || {
-        let seen = "ip -n a -br address | sed 's/@[^ ]*//; s/fe80:[^ ]*//'; ip -n a route; ip -n a -6 route | grep -v fe80; bridge -d link show dev veth-a | grep -o 'master lan0\\|isolated on'; cat /proc/sys/net/ipv6/conf/veth-a/disable_ipv6";
+        let seen = "ip -n a -br address | sed 's/@[^ ]*//; s/fe80:[^ ]*//' | awk '{ $2 = \"\"; print }'; ip -n a route | sed 's/ linkdown//'; ip -n a -6 route | sed 's/ linkdown//' | grep -v fe80; bridge -d link show dev veth-a | grep -o 'master lan0\\|isolated on'; cat /proc/sys/net/ipv6/conf/veth-a/disable_ipv6";
         host.sh(seen)
     };
     let plan = host
