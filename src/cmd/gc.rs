@@ -28,6 +28,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
                 match item {
                     Cleared::Container(name) => writeln!(out, "container {name}")?,
                     Cleared::Draft(path) => writeln!(out, "unfinished {}", path.display())?,
+                    Cleared::Network(name) => writeln!(out, "network {name}")?,
                     Cleared::Lease(network, ip) => writeln!(out, "address {ip} of {network}")?,
                     Cleared::Link(name, interface) => writeln!(out, "link {interface} of {name}")?,
                 }

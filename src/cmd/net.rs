@@ -15,6 +15,7 @@ use crate::net::probe;
 use crate::net::wire::{self, Link, Owner};
 use crate::plan::interface::{InterfaceKind, InterfaceSpec};
 use crate::plan::name::{BadWord, ContainerName, IfAddr, LinkName};
+use crate::plan::net::check_mtu;
 use crate::plan::net::{
     FarEnd, NetSpec, Outside, PairEnd, Publish, WireSpec, alias_container, check_together,
     default_name, host_link_alias, host_link_name,
@@ -202,8 +203,8 @@ pub fn attach(
                     asked: &[],
                     topology,
                 };
-                let is_default = is_first && !specs.iter().any(NetSpec::says_default_route);
-                here.join(index, number, spec, name, is_default)?;
+                let is_said = |v4| specs.iter().any(|spec| spec.says_default_route(v4));
+                here.join(index, number, spec, name, is_said)?;
                 if is_first {
                     let hosts = engine.root.networks().hosts_file(&spec.network);
                     give_hosts(&mut topology.nodes[index], &hosts);
@@ -539,13 +540,16 @@ impl Here<'_> {
         number: usize,
         spec: &NetworkSpec,
         name: LinkName,
-        default_routes: bool,
+        is_said: impl Fn(bool) -> bool,
     ) -> Result<(), NetworkError> {
         let networks = self.engine.root.networks();
         let network = networks.load(&spec.network).map_err(EngineError::from)?;
         for ip in &spec.addrs {
             network.check_address(*ip)?;
         }
+        let mtu = spec.wire.mtu.or(network.mtu);
+        let prefixes: Vec<IfAddr> = network.subnets.iter().map(|it| it.prefix).collect();
+        check_mtu(mtu, &prefixes)?;
         if self.remains == Remains::Clear {
             network::ensure(self.engine, &network).map_err(EngineError::from)?;
         }
@@ -565,10 +569,19 @@ impl Here<'_> {
             addrs.push(ip);
             self.topology.nodes[node].leases.push(joining.lease(ip));
         }
+        // The first network that leads out of a family does so for the container, unless the user has said another way.
+        let leads = |v4: bool| {
+            let ends = self.topology.wires.iter().flat_map(|wire| &wire.ends);
+            let mut own = ends.filter(|end| end.at == Place::Node(node));
+            let everywhere = IfAddr::everything(v4);
+            let earlier = own.any(|end| end.routes.iter().any(|route| route.to == everywhere));
+            !network.internal && !earlier && !is_said(v4)
+        };
         let port = PortEnd {
             name: self.free_name(&joining.container, number)?,
             alias: host_link_alias(&joining.container, &name, self.engine.root.path()),
-            default_routes,
+            default_v4: leads(true),
+            default_v6: leads(false),
         };
         let wire = network.wire(spec, &addrs, node, name, port);
         self.topology.wires.push(wire);

@@ -9,12 +9,10 @@ use super::{Format, aligned, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::network::{self, NetworkStateError};
-use crate::engine::state::EndRecord;
 use crate::engine::user::Need;
 use crate::net::bridge;
-use crate::net::netlink::Netlink;
 use crate::net::wire;
-use crate::plan::name::{BadWord, ContainerName, IfAddr, LinkName};
+use crate::plan::name::{BadWord, ContainerName, IfAddr};
 use crate::plan::net::parse_route;
 use crate::plan::network::{Network, NetworkName, Subnet};
 use crate::plan::topology::Route;
@@ -127,8 +125,9 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
                 [] => networks.all(),
                 names => names.iter().map(|name| networks.load(name)).collect(),
             };
+            let _lock = networks.lock().map_err(EngineError::from)?;
             for network in all.map_err(EngineError::from)? {
-                reload(engine, &network)?;
+                network::make(engine, &network).map_err(EngineError::from)?;
             }
         }
     }
@@ -150,17 +149,25 @@ fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
     }
     let netlink = engine.host_netlink()?;
     for link in wire::links(&netlink)? {
-        let clash = |subnet: &&Subnet| link.addrs.iter().any(|at| subnet.prefix.covers(at.addr.ip));
+        // Either is a part of the other.
+        let clash = |subnet: &&Subnet| {
+            let mut addrs = link.addrs.iter().map(|at| at.addr);
+            addrs.any(|addr| subnet.prefix.covers(addr.ip) || addr.covers(subnet.prefix.ip))
+        };
         if let Some(subnet) = network.subnets.iter().find(clash) {
             return Err(overlaps(subnet.prefix, format!("the host's link {}", link.name)).into());
         }
+    }
+    for name in &network.allow {
+        networks.load(name).map_err(EngineError::from)?;
     }
     // What is written down is what `reload` and the next container make: so it comes first.
     networks.add(network).map_err(EngineError::from)?;
     if let Err(error) = network::make(engine, network) {
         // The first error is the one to tell.
         let _ = network::dismantle(engine, network);
-        networks.forget(&network.name).map_err(EngineError::from)?;
+        let draft = networks.set_aside(&network.name).map_err(EngineError::from)?;
+        networks.remove(&draft).map_err(EngineError::from)?;
         return Err(EngineError::from(error).into());
     }
     Ok(())
@@ -175,54 +182,12 @@ fn remove(engine: &Engine, name: &NetworkName) -> anyhow::Result<()> {
     let _lock = networks.lock().map_err(EngineError::from)?;
     let network = networks.load(name).map_err(EngineError::from)?;
     networks.clear_stale(name).map_err(EngineError::from)?;
-    let leased = networks.leased(name).map_err(EngineError::from)?;
-    if !leased.is_empty() {
-        let mut whose: Vec<String> = leased.into_iter().map(|(_, it)| it.container.to_string()).collect();
-        whose.sort();
-        whose.dedup();
-        let network = name.clone();
-        let whose = whose.join(", ");
-        return Err(EngineError::from(NetworkStateError::InUse { network, whose }).into());
+    let draft = networks.set_aside(name).map_err(EngineError::from)?;
+    if let Err(error) = network::dismantle(engine, &network) {
+        networks.put_back(&draft, name).map_err(EngineError::from)?;
+        return Err(EngineError::from(error).into());
     }
-    network::dismantle(engine, &network).map_err(EngineError::from)?;
-    Ok(networks.forget(name).map_err(EngineError::from)?)
-}
-
-/// Puts back a network's bridge, and the ports of its running containers on it.
-fn reload(engine: &Engine, network: &Network) -> anyhow::Result<()> {
-    network::ensure(engine, network).map_err(EngineError::from)?;
-    let netlink = engine.host_netlink()?;
-    for (port, _) in ports(engine, network, &netlink)? {
-        wire::attach(&netlink, &port, &network.bridge, network.isolate)
-            .map_err(|cause| anyhow::anyhow!("{}: put {port} on {}: {cause}", network.name, network.bridge))?;
-    }
-    Ok(())
-}
-
-/// The host's ends of a network's running containers that are there, with whose they are.
-fn ports(
-    engine: &Engine,
-    network: &Network,
-    netlink: &Netlink,
-) -> anyhow::Result<Vec<(LinkName, ContainerName)>> {
-    let mut found = Vec::new();
-    let networks = engine.root.networks();
-    let mut whose: Vec<_> = networks.leased(&network.name).map_err(EngineError::from)?;
-    whose.dedup_by(|(_, a), (_, b)| a.container == b.container);
-    for (_, holder) in whose {
-        let Ok(state) = engine.root.load(&holder.container) else {
-            continue;
-        };
-        for wire in engine.root.wires(&state).map_err(EngineError::from)? {
-            let on = |it: &&EndRecord| it.network.as_ref() == Some(&network.name);
-            if let Some(end) = wire.ends.iter().find(on)
-                && wire::link_by_name(netlink, &end.interface).is_ok()
-            {
-                found.push((end.interface.clone(), holder.container.clone()));
-            }
-        }
-    }
-    Ok(found)
+    Ok(networks.remove(&draft).map_err(EngineError::from)?)
 }
 
 /// A network with what is on it, for programs.

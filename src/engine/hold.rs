@@ -462,12 +462,6 @@ impl<'a> Raising<'a> {
         let mut leases = self.engine.leases.borrow_mut();
         leases.retain(|(lease, _)| !node.leases.contains(lease));
         drop(leases);
-        for lease in &node.leases {
-            self.engine
-                .root
-                .networks()
-                .announce(lease, &node.name, &node.aliases)?;
-        }
         self.held.push(Held {
             node,
             state,
@@ -476,6 +470,12 @@ impl<'a> Raising<'a> {
             start: None,
             waits_at: None,
         });
+        for lease in &node.leases {
+            self.engine
+                .root
+                .networks()
+                .announce(lease, &node.name, &node.aliases)?;
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -16,11 +16,12 @@ use rustix::io::Errno;
 
 use super::fault;
 use super::hold::Engine;
-use super::state::{StateError, StateRoot, file_error, write_json};
+use super::state::{EndRecord, StateError, StateRoot, file_error, write_json};
 use crate::net::bridge::{self, BridgeError};
 use crate::net::netlink::Netlink;
 use crate::net::{nft, wire};
-use crate::plan::name::ContainerName;
+use crate::plan::name::{ContainerName, LinkName};
+use crate::plan::net::host_link_alias;
 use crate::plan::network::{Lease, Network, NetworkName};
 use crate::sys::process::ProcessId;
 
@@ -119,6 +120,11 @@ impl Networks<'_> {
         self.path.join(name.as_str())
     }
 
+    /// What a network is called while this process makes or removes it.
+    fn draft(&self, own: ProcessId, name: &NetworkName) -> PathBuf {
+        self.path.join(format!(".{}-{}-{name}", own.pid, own.start))
+    }
+
     fn leases(&self, name: &NetworkName) -> PathBuf {
         self.directory(name).join("leases")
     }
@@ -146,17 +152,21 @@ impl Networks<'_> {
     /// [`NetworkStateError::Taken`] where there is one of the name.
     pub fn add(&self, network: &Network) -> Result<(), NetworkStateError> {
         let own = ProcessId::own().map_err(file_error(&self.path))?;
-        let draft = self
-            .path
-            .join(format!(".{}-{}-{}", own.pid, own.start, network.name));
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o711);
-        builder
-            .create(draft.join("leases"))
-            .map_err(file_error(&draft))?;
+        let draft = self.draft(own, &network.name);
+        let leases = draft.join("leases");
+        fs::create_dir_all(&leases).map_err(file_error(&leases))?;
+        // Whatever the caller's umask: root of a container's user namespace, who is somebody else here, mounts the file.
         let hosts = draft.join("hosts");
+        let open_to_all = || {
+            fs::write(&hosts, HOSTS)?;
+            fs::set_permissions(&hosts, fs::Permissions::from_mode(0o644))?;
+            for directory in [&self.path, &draft, &leases] {
+                fs::set_permissions(directory, fs::Permissions::from_mode(0o711))?;
+            }
+            Ok(())
+        };
         let written = write_json(&draft.join("network.json"), network)
-            .and_then(|()| fs::write(&hosts, HOSTS).map_err(file_error(&hosts)))
+            .and_then(|()| open_to_all().map_err(file_error(&hosts)))
             .map_err(Into::into);
         let added = written.and_then(|()| {
             let to = self.directory(&network.name);
@@ -179,6 +189,19 @@ impl Networks<'_> {
         self.directory(name).join("hosts")
     }
 
+    /// Keeps everybody else from giving back addresses of a network, and from changing its names, while it is held; none where the network
+    /// is gone. Not by a lock on the hosts file, which containers can open, and so lock as well (flock(2)).
+    fn lock_leases(&self, name: &NetworkName) -> Result<Option<OwnedFd>, NetworkStateError> {
+        let path = self.leases(name);
+        let directory = match fs::File::open(&path) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(file_error(&path))?,
+        };
+        rustix::io::retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive))
+            .map_err(|errno| file_error(&path)(errno.into()))?;
+        Ok(Some(directory.into()))
+    }
+
     /// Lets the others on a network know a container by its name and these.
     ///
     /// # Errors
@@ -192,24 +215,14 @@ impl Networks<'_> {
         let names = [container].into_iter().chain(aliases);
         let names: Vec<&str> = names.map(ContainerName::as_str).collect();
         let line = format!("{}\t{}\n", lease.ip, names.join(" "));
-        self.change_hosts(&lease.network, |text| text + &line)
+        match self.lock_leases(&lease.network)? {
+            Some(_lock) => self.change_hosts(&lease.network, |text| text + &line),
+            None => Ok(()),
+        }
     }
 
-    /// Takes its names away again.
-    fn withdraw(&self, lease: &Lease, container: &ContainerName) -> Result<(), NetworkStateError> {
-        let ip = lease.ip.to_string();
-        let is_its = |line: &str| {
-            let mut words = line.split_whitespace();
-            words.next() == Some(&ip) && words.next() == Some(container.as_str())
-        };
-        self.change_hosts(&lease.network, |text| {
-            text.split_inclusive('\n')
-                .filter(|line| !is_its(line))
-                .collect()
-        })
-    }
-
-    /// Changes the file in place, since containers have that very file mounted. What stays at its beginning is not written again.
+    /// Changes the file in place, since containers have that very file mounted; under the lock of the leases. What stays at its beginning
+    /// is not written again, and what is cut off at its end is blank lines before.
     fn change_hosts(
         &self,
         name: &NetworkName,
@@ -218,39 +231,73 @@ impl Networks<'_> {
         let path = self.hosts_file(name);
         let change = || -> io::Result<()> {
             let file = fs::OpenOptions::new().read(true).write(true).open(&path)?;
-            rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
             let old = io::read_to_string(&file)?;
             let new = change(old.clone());
-            let same = old
-                .bytes()
-                .zip(new.bytes())
-                .take_while(|(a, b)| a == b)
-                .count();
-            file.write_all_at(&new.as_bytes()[same..], same as u64)?;
+            let both = old.bytes().zip(new.bytes());
+            let same = both.take_while(|(a, b)| a == b).count();
+            let mut bytes = new.as_bytes()[same..].to_vec();
+            bytes.resize(bytes.len().max(old.len() - same), b'\n');
+            file.write_all_at(&bytes, same as u64)?;
             if new.len() < old.len() {
                 file.set_len(new.len() as u64)?;
             }
             Ok(())
         };
-        match change() {
-            // The network is gone, and nobody is on it.
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(|cause| file_error(&path)(cause).into()),
-        }
+        change().map_err(|cause| file_error(&path)(cause).into())
     }
 
-    /// Forgets a network; absent is success.
+    /// Takes a network that nobody is on out of everybody's sight, to be removed: whoever comes now finds none.
+    ///
+    /// # Errors
+    /// [`NetworkStateError::InUse`] where somebody is on it; [`NetworkStateError::Unknown`] where there is none.
+    pub fn set_aside(&self, name: &NetworkName) -> Result<PathBuf, NetworkStateError> {
+        let in_use = |leased: Vec<(Lease, Holder)>| {
+            let mut whose: Vec<String> = leased
+                .into_iter()
+                .map(|(_, holder)| holder.container.to_string())
+                .collect();
+            whose.sort();
+            whose.dedup();
+            NetworkStateError::InUse {
+                network: name.clone(),
+                whose: whose.join(", "),
+            }
+        };
+        let leased = self.leased(name)?;
+        if !leased.is_empty() {
+            return Err(in_use(leased));
+        }
+        let own = ProcessId::own().map_err(file_error(&self.path))?;
+        let (directory, draft) = (self.directory(name), self.draft(own, name));
+        match fs::rename(&directory, &draft) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                return Err(NetworkStateError::Unknown(name.clone()));
+            }
+            other => other.map_err(file_error(&directory))?,
+        }
+        // Taken between the look and the renaming.
+        if !entries(&draft.join("leases"))?.is_empty() {
+            self.put_back(&draft, name)?;
+            return Err(in_use(self.leased(name)?));
+        }
+        Ok(draft)
+    }
+
+    /// Undoes [`Networks::set_aside`].
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn put_back(&self, draft: &Path, name: &NetworkName) -> Result<(), NetworkStateError> {
+        let directory = self.directory(name);
+        fs::rename(draft, &directory).map_err(|cause| file_error(&directory)(cause).into())
+    }
+
+    /// Removes what was set aside.
     ///
     /// # Errors
     /// When a file cannot be removed.
-    pub fn forget(&self, name: &NetworkName) -> Result<(), NetworkStateError> {
-        let directory = self.directory(name);
-        match fs::remove_dir_all(&directory) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                return Err(file_error(&directory)(cause).into());
-            }
-            _ => {}
-        }
+    pub fn remove(&self, draft: &Path) -> Result<(), NetworkStateError> {
+        fs::remove_dir_all(draft).map_err(file_error(draft))?;
         self.tidy();
         Ok(())
     }
@@ -304,6 +351,20 @@ impl Networks<'_> {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// Writes it down in one step.
+    fn write_forwarded(&self, paths: &[String]) -> io::Result<()> {
+        let file = self.forwarding_file();
+        if paths.is_empty() {
+            return match fs::remove_file(&file) {
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            };
+        }
+        let next = self.path.join(".forwarding.next");
+        fs::write(&next, paths.join("\n"))?;
+        fs::rename(&next, &file)
+    }
+
     /// Lets the host pass on packets of a network's families.
     fn open_forwarding(&self, network: &Network) -> io::Result<()> {
         for (v4, path) in FORWARDING {
@@ -317,38 +378,39 @@ impl Networks<'_> {
             let mut ours = self.forwarded();
             if !ours.iter().any(|it| it == path) {
                 ours.push(path.to_owned());
-                fs::write(self.forwarding_file(), ours.join("\n"))?;
+                self.write_forwarded(&ours)?;
             }
             fs::write(path, "1")?;
         }
         Ok(())
     }
 
-    /// Puts back what only this network needed.
-    fn close_forwarding(&self, leaving: &NetworkName) -> Result<(), NetworkStateError> {
-        let others = self.all()?;
-        let others = others
+    /// Puts back what only this network needed. While `others_need_it`, networks of another state root's, it stays on, and is theirs.
+    fn close_forwarding(
+        &self,
+        leaving: &NetworkName,
+        others_need_it: bool,
+    ) -> Result<(), NetworkStateError> {
+        let networks = self.all()?;
+        let others = networks
             .iter()
             .filter(|it| it.name != *leaving && !it.internal);
-        let needs =
-            |v4: bool, it: &&Network| it.subnets.iter().any(|at| at.prefix.ip.is_ipv4() == v4);
+        let needed = |v4: bool| {
+            let subnets = others.clone().flat_map(|it| &it.subnets);
+            subnets.into_iter().any(|it| it.prefix.ip.is_ipv4() == v4)
+        };
         let mut left = Vec::new();
-        let ours = self.forwarded();
-        for path in &ours {
-            let v4 = FORWARDING.iter().any(|(v4, it)| *v4 && it == path);
-            if others.clone().any(|it| needs(v4, &it)) {
-                left.push(path.as_str());
-                continue;
+        for path in self.forwarded() {
+            let v4 = FORWARDING.iter().any(|(v4, it)| *v4 && *it == path);
+            if needed(v4) {
+                left.push(path);
+            } else if !others_need_it {
+                fs::write(&path, "0").map_err(file_error(Path::new(&path)))?;
             }
-            fs::write(path, "0").map_err(file_error(Path::new(path)))?;
         }
         let file = self.forwarding_file();
-        let done = match left.as_slice() {
-            [] if ours.is_empty() => Ok(()),
-            [] => fs::remove_file(&file),
-            left => fs::write(&file, left.join("\n")),
-        };
-        done.map_err(|cause| file_error(&file)(cause).into())
+        let written = self.write_forwarded(&left);
+        written.map_err(|cause| file_error(&file)(cause).into())
     }
 
     /// Networks that were never finished, with the process that was at it.
@@ -419,26 +481,26 @@ impl Networks<'_> {
         }
     }
 
-    /// Gives an address back, if it is this one's; of two who do so at once, neither takes a third one's away.
+    /// Gives an address back, and takes its names away, if it still is this one's. All who give back do so under the lock, so that nobody
+    /// takes away what another has got meanwhile.
     fn take_back(&self, lease: &Lease, holder: &Holder) -> Result<(), NetworkStateError> {
-        let path = self.leases(&lease.network).join(lease.ip.to_string());
-        let aside = self.directory(&lease.network).join(format!(
-            "gone-{}-{}",
-            lease.ip,
-            std::process::id()
-        ));
-        self.withdraw(lease, &holder.container)?;
-        match fs::rename(&path, &aside) {
-            Ok(()) => {}
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(cause) => return Err(file_error(&path)(cause).into()),
+        let Some(_lock) = self.lock_leases(&lease.network)? else {
+            return Ok(());
+        };
+        if self.holder(lease)?.as_ref() != Some(holder) {
+            return Ok(());
         }
-        let found = fs::read_link(&aside).map_err(file_error(&aside))?;
-        if found == Path::new(&holder.to_string()) {
-            return fs::remove_file(&aside).map_err(|cause| file_error(&aside)(cause).into());
-        }
-        // Somebody took it between the look and this; it is theirs.
-        fs::rename(&aside, &path).map_err(|cause| file_error(&path)(cause).into())
+        let ip = lease.ip.to_string();
+        let is_its = |line: &str| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(&ip) && words.next() == Some(holder.container.as_str())
+        };
+        self.change_hosts(&lease.network, |text| {
+            let others = text.split_inclusive('\n').filter(|line| !is_its(line));
+            others.collect()
+        })?;
+        let path = self.leases(&lease.network).join(&ip);
+        fs::remove_file(&path).map_err(|cause| file_error(&path)(cause).into())
     }
 
     /// Gives an address back that this container has; absent is success, and so is another's.
@@ -513,6 +575,9 @@ const FORWARDING: [(bool, &str); 2] = [
     (false, "/proc/sys/net/ipv6/conf/all/forwarding"),
 ];
 
+/// What the aliases of networks' bridges begin with.
+const ALIAS: &str = "tincan network ";
+
 /// The alias of a network's bridge, by which it is known as tincan's: the state root is in it, since two roots may have networks of one
 /// name.
 pub fn alias(root: &StateRoot, network: &Network) -> String {
@@ -541,31 +606,22 @@ pub fn ensure(engine: &Engine, network: &Network) -> Result<(), NetworkStateErro
     make(engine, network)
 }
 
-/// Makes what a network has on the host, as far as it is not there: its bridge, its table of rules, and forwarding. To be called under
-/// the lock.
+/// Makes what a network has on the host, as far as it is not there: its bridge, with the ports of its running containers, forwarding, and
+/// its table of rules. To be called under the lock.
 ///
 /// # Errors
 /// What could not be made.
 pub fn make(engine: &Engine, network: &Network) -> Result<(), NetworkStateError> {
-    let failed = |deed| {
-        move |cause| NetworkStateError::Host {
-            network: network.name.clone(),
-            deed,
-            cause,
-        }
-    };
+    let failed = |deed| failed_host(network, deed);
     let step = |step| fault::at("network", step).map_err(io::Error::from);
     let netlink = engine.host_netlink().map_err(failed("open netlink"))?;
     step(0).map_err(failed("make its bridge"))?;
-    bridge::ensure(&netlink, network, &alias(&engine.root, network)).map_err(|cause| {
-        NetworkStateError::Bridge {
-            network: network.name.clone(),
-            cause,
-        }
-    })?;
-    step(1).map_err(failed("look for its rules (nftables)"))?;
-    if nft::is_there(network).map_err(failed("look for its rules (nftables)"))? {
-        return Ok(());
+    bridge::ensure(&netlink, network, &alias(&engine.root, network))
+        .map_err(failed_bridge(network))?;
+    step(1).map_err(failed("attach its ports"))?;
+    for port in ports(engine, network, &netlink)? {
+        wire::attach(&netlink, &port, &network.bridge, network.isolate)
+            .map_err(|refused| failed("attach its ports")(refused.errno.into()))?;
     }
     let open = || {
         step(2)?;
@@ -575,36 +631,125 @@ pub fn make(engine: &Engine, network: &Network) -> Result<(), NetworkStateError>
         engine.root.networks().open_forwarding(network)
     };
     open().map_err(failed("turn on forwarding"))?;
+    let there = nft::is_there(network).map_err(failed("look for its rules (nftables)"))?;
+    if there {
+        return Ok(());
+    }
     let allowed: Vec<_> = network.allow.iter().map(NetworkName::bridge).collect();
     let made = step(3).and_then(|()| nft::make(network, &allowed));
     made.map_err(failed("make its rules (nftables)"))
 }
 
-/// Takes away what a network has on the host, but for what somebody else has made in its place.
+fn failed_host(
+    network: &Network,
+    deed: &'static str,
+) -> impl FnOnce(io::Error) -> NetworkStateError {
+    move |cause| NetworkStateError::Host {
+        network: network.name.clone(),
+        deed,
+        cause,
+    }
+}
+
+fn failed_bridge(network: &Network) -> impl FnOnce(BridgeError) -> NetworkStateError {
+    |cause| NetworkStateError::Bridge {
+        network: network.name.clone(),
+        cause,
+    }
+}
+
+/// The host's ends of a network's containers that are there, and by their alias are these containers'.
+fn ports(
+    engine: &Engine,
+    network: &Network,
+    netlink: &Netlink,
+) -> Result<Vec<LinkName>, NetworkStateError> {
+    let mut found = Vec::new();
+    let mut whose = engine.root.networks().leased(&network.name)?;
+    whose.sort_by(|(_, a), (_, b)| a.container.cmp(&b.container));
+    whose.dedup_by(|(_, a), (_, b)| a.container == b.container);
+    for (_, holder) in whose {
+        let Ok(state) = engine.root.load(&holder.container) else {
+            continue;
+        };
+        for record in engine.root.wires(&state)? {
+            let on = |it: &&EndRecord| it.network.as_ref() == Some(&network.name);
+            let (Some(port), Some(near)) = (
+                record.ends.iter().find(on),
+                record.end_of(&holder.container),
+            ) else {
+                continue;
+            };
+            let own = host_link_alias(&holder.container, &near.interface, engine.root.path());
+            let link = wire::link_by_name(netlink, &port.interface);
+            if link.is_ok_and(|link| link.alias.as_deref() == Some(&own)) {
+                found.push(port.interface.clone());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Takes away what a network has on the host, but for what somebody else has made in its place: then nothing of it is ours.
 ///
 /// # Errors
 /// What could not be removed.
 pub fn dismantle(engine: &Engine, network: &Network) -> Result<(), NetworkStateError> {
-    let failed = |deed| {
-        move |cause| NetworkStateError::Host {
-            network: network.name.clone(),
-            deed,
-            cause,
-        }
-    };
+    let failed = |deed| failed_host(network, deed);
     let netlink = engine.host_netlink().map_err(failed("open netlink"))?;
-    match bridge::find(&netlink, network, &alias(&engine.root, network)) {
-        Ok(Some(_)) => wire::delete(&netlink, &network.bridge)
-            .map_err(|refused| failed("delete its bridge")(refused.errno.into()))?,
-        Ok(None) | Err(BridgeError::Foreign(_)) => {}
-        Err(cause) => {
-            let network = network.name.clone();
-            return Err(NetworkStateError::Bridge { network, cause });
-        }
+    match bridge::remove(&netlink, network, &alias(&engine.root, network)) {
+        Ok(()) => nft::remove(network).map_err(failed("remove its rules (nftables)"))?,
+        Err(BridgeError::Foreign(_)) => {}
+        Err(cause) => return Err(failed_bridge(network)(cause)),
     }
-    nft::remove(network).map_err(failed("remove its rules (nftables)"))?;
+    let links = wire::links(&netlink)
+        .map_err(|refused| failed("look for other networks")(refused.errno.into()))?;
+    let ours = format!("@{}", engine.root.path().display());
+    let of_others = links
+        .iter()
+        .filter_map(|link| link.alias.as_deref())
+        .any(|alias| alias.starts_with(ALIAS) && !alias.ends_with(&ours));
     let networks = engine.root.networks();
-    networks.close_forwarding(&network.name)
+    networks.close_forwarding(&network.name, of_others)
+}
+
+/// Takes away bridges and rules of this root's whose networks are not there, as those of a removal that was killed. Returns their names.
+///
+/// # Errors
+/// What could not be removed.
+pub fn clear_orphans(engine: &Engine) -> Result<Vec<NetworkName>, NetworkStateError> {
+    let networks = engine.root.networks();
+    let Ok(netlink) = engine.host_netlink() else {
+        return Ok(Vec::new());
+    };
+    let mut cleared = Vec::new();
+    for link in wire::links(&netlink).unwrap_or_default() {
+        let of_this_root = |alias: &str| {
+            let (name, root) = alias.strip_prefix(ALIAS)?.split_once('@')?;
+            let ours = Path::new(root) == engine.root.path();
+            ours.then(|| name.parse::<NetworkName>().ok())?
+        };
+        let Some(name) = link.alias.as_deref().and_then(of_this_root) else {
+            continue;
+        };
+        let _lock = networks.lock()?;
+        if !matches!(networks.load(&name), Err(NetworkStateError::Unknown(_))) {
+            continue;
+        }
+        let network = Network {
+            bridge: name.bridge(),
+            name: name.clone(),
+            subnets: Vec::new(),
+            internal: true,
+            isolate: false,
+            mtu: None,
+            routes: Vec::new(),
+            allow: Vec::new(),
+        };
+        dismantle(engine, &network)?;
+        cleared.push(name);
+    }
+    Ok(cleared)
 }
 
 fn entries(path: &Path) -> Result<Vec<String>, StateError> {

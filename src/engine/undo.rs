@@ -15,6 +15,7 @@ use super::fault;
 use super::give_way;
 use super::hold::{Engine, enter_running, oci_state};
 use super::hook;
+use super::network;
 use super::outside;
 use super::state::{State, StateError, Status, Undo};
 use crate::net::wire;
@@ -240,6 +241,8 @@ pub enum Cleared {
     Draft(PathBuf),
     /// A wire that was being added when its tincan was killed: the container and the interface.
     Link(ContainerName, LinkName),
+    /// What was left on the host of a network whose removal was killed.
+    Network(NetworkName),
     /// An address of a network that was taken for a container which never was.
     Lease(NetworkName, IpAddr),
 }
@@ -302,6 +305,10 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
             }
             Err(error) => failure = Some(error.into()),
         }
+    }
+    match network::clear_orphans(engine) {
+        Ok(names) => cleared.extend(names.into_iter().map(Cleared::Network)),
+        Err(error) => failure = Some(error.into()),
     }
     failure.map_or(Ok(cleared), Err)
 }

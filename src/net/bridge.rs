@@ -53,6 +53,7 @@ pub fn find(
 /// # Errors
 /// What could not be done; what was made of it is gone again.
 pub fn ensure(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), BridgeError> {
+    clear_half_made(netlink, network, alias)?;
     if find(netlink, network, alias)?.is_some() {
         return Ok(());
     }
@@ -70,22 +71,19 @@ pub fn ensure(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), B
         link = link.mtu(mtu);
     }
     let request = RouteNetlinkMessage::NewLink(link.build());
-    match netlink.request(Request::new(request, NLM_F_CREATE | NLM_F_EXCL)) {
-        // Somebody else makes it just now; with the alias it is whole.
-        Err(refused) if refused.errno == Errno::EEXIST => {
-            return match find(netlink, network, alias)? {
-                Some(_) => Ok(()),
-                None => Err(BridgeError::Foreign(name.clone())),
-            };
-        }
-        other => other.map_err(refused(format!("create the bridge {name}")))?,
-    };
+    let created = netlink.request(Request::new(request, NLM_F_CREATE | NLM_F_EXCL));
+    created.map_err(refused(format!("create the bridge {name}")))?;
     let furnish = || {
         let found = wire::link_by_name(netlink, name);
         let index = found
             .map_err(refused(format!("find the bridge {name}")))?
             .index;
-        if !network.has_ipv6() {
+        if network.has_ipv6() {
+            refuse_advertisements(name).map_err(|cause| {
+                let cause = Refused::from(cause);
+                refused(format!("turn router advertisements off on {name}"))(cause)
+            })?;
+        } else {
             wire::disable_ipv6(name, None);
         }
         for subnet in &network.subnets {
@@ -110,6 +108,41 @@ pub fn ensure(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), B
         let _ = wire::delete(netlink, name);
     }
     furnished
+}
+
+/// Removes the network's bridge; absent is success.
+///
+/// # Errors
+/// [`BridgeError::Foreign`] where the name is another link's; when the kernel refuses.
+pub fn remove(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), BridgeError> {
+    clear_half_made(netlink, network, alias)?;
+    match find(netlink, network, alias)? {
+        Some(_) => delete(netlink, &network.bridge),
+        None => Ok(()),
+    }
+}
+
+fn delete(netlink: &Netlink, name: &LinkName) -> Result<(), BridgeError> {
+    wire::delete(netlink, name).map_err(|cause| BridgeError::Refused {
+        action: format!("delete the bridge {name}"),
+        cause,
+    })
+}
+
+/// Removes a bridge that was being made when its tincan was killed: it has no alias yet, and the link-layer address that only this
+/// network's has.
+fn clear_half_made(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), BridgeError> {
+    match wire::link_by_name(netlink, &network.bridge) {
+        Ok(link) if link.alias.is_none() && link.mac == Some(mac(alias)) => {
+            delete(netlink, &network.bridge)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Keeps whoever is on a network from telling the host that it is its router (ip-sysctl.rst, `accept_ra`).
+fn refuse_advertisements(name: &LinkName) -> std::io::Result<()> {
+    std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0")
 }
 
 /// A link-layer address of the host's own (the second bit of the first byte; IEEE 802c), the same for the same text.

@@ -69,6 +69,7 @@ pub fn is_there(network: &Network) -> io::Result<bool> {
 ///
 /// * what its containers send elsewhere has the address of the link by which it leaves (masquerade), unless the network is internal:
 ///   then it is dropped;
+/// * what they send to containers that are on no network, by the host's ends of their wires, is dropped;
 /// * what comes for them from elsewhere is dropped, unless it answers them, or is from a network that is allowed.
 ///
 /// # Errors
@@ -92,6 +93,8 @@ pub fn make(network: &Network, allowed: &[LinkName]) -> io::Result<()> {
         rule(&|it| it.in_by(other.as_str(), true).out_by(bridge, true).accept());
     }
     rule(&|it| it.out_by(bridge, true).drop());
+    // The host's ends of wires to single containers, which are no network's.
+    rule(&|it| it.in_by(bridge, true).out_by_some("veth-").drop());
     if network.internal {
         // To who is allowed, and asked.
         rule(&|it| it.answers().in_by(bridge, true).accept());
@@ -222,6 +225,12 @@ impl Expressions {
 
     fn out_by(&mut self, name: &str, equal: bool) -> &mut Self {
         self.link_is(libc::NFT_META_OIFNAME, name, equal)
+    }
+
+    /// The packet leaves by a link whose name begins so: what is compared is no longer than this.
+    fn out_by_some(&mut self, beginning: &str) -> &mut Self {
+        self.meta(libc::NFT_META_OIFNAME)
+            .compare(true, beginning.as_bytes())
     }
 
     /// The packet is of a connection that is there already, or of one that belongs to such a one.

@@ -52,8 +52,14 @@ pub struct Failed {
 /// ends, in their order. A wire that cannot be made whole is deleted again.
 pub fn make(wire: &Wire, sites: [Site; 2]) -> Result<(), Failed> {
     let indices = create(wire, sites)?;
-    for (end, site) in wire.ends.iter().zip(sites).filter(|(end, _)| end.no_ipv6) {
-        disable_ipv6(&end.name, site.netns);
+    let is_port = wire.ends.iter().any(|end| end.port.is_some());
+    for (end, site) in wire.ends.iter().zip(sites) {
+        if end.no_ipv6 {
+            set_ipv6(&end.name, site.netns, "disable_ipv6", "1");
+        } else if is_port {
+            // The others on a network are no routers of this container's.
+            set_ipv6(&end.name, site.netns, "accept_ra", "0");
+        }
     }
     let furnished = (0..2)
         .rev()
@@ -175,12 +181,18 @@ pub(super) fn with_looks<T>(link: LinkMessageBuilder<T>, end: &End) -> LinkMessa
     }
 }
 
-/// Turns IPv6 off on an interface that is not up with its peer yet ([`End::no_ipv6`]), in another namespace by going there, since
-/// /proc/sys/net is that of the thread that opens a file below it (proc_sys_net(5)). Where that cannot be done, since the kernel has no
-/// IPv6 or /proc is read-only, the wire costs more and works as well.
+/// Turns IPv6 off on an interface that is not up with its peer yet ([`End::no_ipv6`]).
 pub(super) fn disable_ipv6(name: &LinkName, netns: Option<BorrowedFd<'_>>) {
+    set_ipv6(name, netns, "disable_ipv6", "1");
+}
+
+/// Sets what an interface does with IPv6 (ip-sysctl.rst), in another namespace by going there, since /proc/sys/net is that of the thread
+/// that opens a file below it (proc_sys_net(5)). Where that cannot be done, since the kernel has no IPv6 or /proc is read-only, the wire
+/// costs more and works as well.
+fn set_ipv6(name: &LinkName, netns: Option<BorrowedFd<'_>>, parameter: &str, value: &str) {
     let write = || {
-        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+        let path = format!("/proc/sys/net/ipv6/conf/{name}/{parameter}");
+        let _ = std::fs::write(path, value);
     };
     match netns {
         None => write(),

@@ -214,6 +214,11 @@ impl<'a> ByHand<'a> {
             add.push_str(&format!(" netns {name}"));
         }
         let mut lines = vec![add];
+        if link.port.is_some() && !peer.no_ipv6 {
+            let line = format!("echo 0 >/proc/sys/net/ipv6/conf/{}/accept_ra", peer.name);
+            let netns = self.netns(&peer.at).unwrap_or_default();
+            lines.push(format!("ip netns exec {netns} sh -c '{line}'"));
+        }
         // As the engine does it, since the order of addresses and routes is the order in which they are added.
         for end in [b, a] {
             lines.extend(self.end(end));

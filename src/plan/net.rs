@@ -630,7 +630,11 @@ fn has_no_ipv6(at: &Place, addrs: &[IfAddr], mtu: Option<u32>) -> bool {
 /// The least MTU of a link that carries IPv6, in bytes (RFC 8200, 5).
 const IPV6_MIN_MTU: u32 = 1280;
 
-pub(super) fn check_mtu(mtu: Option<u32>, addrs: &[IfAddr]) -> Result<(), BadWord> {
+/// Refuses an MTU that is too small for an address.
+///
+/// # Errors
+/// [`BadWord`] for the MTU.
+pub fn check_mtu(mtu: Option<u32>, addrs: &[IfAddr]) -> Result<(), BadWord> {
     match mtu {
         Some(mtu) if mtu < IPV6_MIN_MTU && addrs.iter().any(|addr| addr.ip.is_ipv6()) => {
             let why = "is under the 1280 that IPv6 needs";
@@ -776,11 +780,13 @@ impl NetSpec {
         }
     }
 
-    /// Whether it names a way to everywhere by itself.
-    pub fn says_default_route(&self) -> bool {
-        let everywhere = |route: &Route| route.to.prefix == 0;
-        self.words()
-            .is_some_and(|words| !words.gateways.is_empty() || words.routes.iter().any(everywhere))
+    /// Whether it names a way to everywhere of a family by itself.
+    pub fn says_default_route(&self, v4: bool) -> bool {
+        let everywhere = IfAddr::everything(v4);
+        self.words().is_some_and(|words| {
+            words.gateways.iter().any(|gateway| gateway.is_ipv4() == v4)
+                || words.routes.iter().any(|route| route.to == everywhere)
+        })
     }
 
     /// Whether it is a tap, which somebody in the container is to open.

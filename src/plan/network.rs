@@ -270,12 +270,18 @@ impl Network {
         });
         let mut routes: Vec<Route> = self.routes.clone();
         routes.extend(spec.wire.routes.iter().copied());
-        if !self.internal && port.default_routes {
-            routes.extend(addrs.iter().filter_map(subnet_of).map(|subnet| Route {
-                to: IfAddr::everything(subnet.gateway.is_ipv4()),
-                via: Some(subnet.gateway),
-            }));
-        }
+        let gateways = addrs
+            .iter()
+            .filter_map(subnet_of)
+            .map(|subnet| subnet.gateway);
+        let is_default = |ip: &IpAddr| match ip {
+            IpAddr::V4(_) => port.default_v4,
+            IpAddr::V6(_) => port.default_v6,
+        };
+        routes.extend(gateways.filter(is_default).map(|gateway| Route {
+            to: IfAddr::everything(gateway.is_ipv4()),
+            via: Some(gateway),
+        }));
         let mtu = spec.wire.mtu.or(self.mtu);
         let near = End {
             at: Place::Node(node),
@@ -292,7 +298,8 @@ impl Network {
             at: Place::Host,
             name: port.name,
             mac: None,
-            mtu,
+            // A bridge has the least MTU of its ports' (`br_mtu_auto_adjust`, net/bridge/br_if.c): a container's own is not everybody's.
+            mtu: self.mtu,
             addrs: Vec::new(),
             routes: Vec::new(),
             alias: Some(port.alias),
@@ -322,8 +329,10 @@ pub struct PortEnd {
     pub name: LinkName,
     /// By which it tells whose it is.
     pub alias: String,
-    /// The container's default routes go through this network.
-    pub default_routes: bool,
+    /// The container's default route for IPv4 goes through this network.
+    pub default_v4: bool,
+    /// That for IPv6 does.
+    pub default_v6: bool,
 }
 
 /// A place on a network that is asked for: `NAME[,ADDR…][,key=value…]`.

@@ -210,18 +210,20 @@ impl Facts {
                 .output()
                 .expect("ip runs");
             let text = String::from_utf8_lossy(&output.stdout);
-            // What a link has by itself for IPv6 comes and goes some time after its carrier does, and tells no more than the link.
+            // What a link has by itself for IPv6, and its state, comes and goes some time after its carrier does, and tells no more
+            // than the link and what it was set to.
             let by_itself = |word: &&str| word.starts_with("fe80::") || word.starts_with("ff00::");
+            let state = ["UP", "DOWN", "UNKNOWN", "LOWERLAYERDOWN", "linkdown"];
             for line in text.lines() {
                 let words = line.split_whitespace();
-                match kind {
-                    "route" if words.clone().any(|word| by_itself(&word)) => {}
-                    "address" => {
-                        let kept: Vec<&str> = words.filter(|word| !by_itself(word)).collect();
-                        tell(kind, &kept.join(" "));
-                    }
-                    _ => tell(kind, line),
+                if kind == "route" && words.clone().any(|word| by_itself(&word)) {
+                    continue;
                 }
+                let kept = words.filter(|word| !by_itself(word) && !state.contains(word));
+                let kept: Vec<&str> = kept.collect();
+                let kept = kept.join(" ");
+                let kept = kept.replace("NO-CARRIER,", "").replace(",LOWER_UP", "");
+                tell(kind, &kept);
             }
         }
         for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {

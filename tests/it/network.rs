@@ -23,6 +23,11 @@ pub fn tests() -> Vec<Case> {
         routes_and_looks_are_the_containers needs [Nftables],
         a_bundle_is_on_a_network needs [Root, Nftables],
         containers_know_each_other_by_name needs [Nftables],
+        a_container_that_locks_its_hosts_file_holds_nobody_up needs [Root, Nftables],
+        two_roots_leave_each_others_networks_alone needs [Root, Nftables],
+        a_half_made_bridge_is_made_anew needs [Nftables],
+        wires_to_single_containers_are_not_reached needs [Nftables],
+        nobody_on_a_network_is_the_hosts_router needs [Nftables],
         wrong_networks_are_refused needs [Nftables],
         the_lines_of_a_run_make_what_it_makes needs [Root, Nftables],
     ]
@@ -390,8 +395,8 @@ fn what_was_taken_away_is_put_back(host: &Host) {
         reaches(host, "a", to, true);
     }
     host.sh("nft list table inet tincan-lan0");
-    // The next container does it as well, but for the others' ports.
-    host.sh("nft flush ruleset");
+    // The next container does it as well.
+    host.sh("ip link del lan0; nft flush ruleset");
     let script = pings(&["10.9.0.2", "fd09::2"]);
     host.tincan(["run", "--net", "lan0", "--", "sh", "-euc", &script])
         .ok();
@@ -443,6 +448,25 @@ fn routes_and_looks_are_the_containers(host: &Host) {
         "{said}"
     );
     assert_eq!(said.matches("default").count(), 1, "{said}");
+    // Where the first leads nowhere, the second does.
+    create(host, &["inner", "--subnet", "10.7.0.0/24", "--internal"]);
+    let run = ["run", "--net", "inner", "--net", "lan1", "--"];
+    let said = host.tincan(run.iter().chain(&show)).ok();
+    assert_eq!(said.trim_end(), "default via 10.8.0.1 dev eth1");
+    remove(host, "inner");
+    // A container's own MTU is its own.
+    let run = [
+        "run",
+        "--net",
+        "lan1,mtu=1300",
+        "--",
+        "ip",
+        "link",
+        "show",
+        "eth0",
+    ];
+    assert!(host.tincan(run).ok().contains("mtu 1300"));
+    assert!(host.sh("ip link show lan1").contains("mtu 1500"));
     // Without IPv6 on the network there is none on the interface.
     let said = host
         .tincan([
@@ -521,6 +545,85 @@ fn containers_know_each_other_by_name(host: &Host) {
     );
 }
 
+/// As any container could: flock(2) takes no more than a descriptor of the file that is its `/etc/hosts`.
+fn a_container_that_locks_its_hosts_file_holds_nobody_up(host: &Host) {
+    create(host, &LAN0);
+    host.sh(&format!(
+        "flock /run/tincan/.networks/lan0/hosts sh -c 'echo >locked; exec sleep 1000' & locker=$!
+        until [ -s locked ]; do sleep 0.01; done
+        {} run --net lan0 -- true; kill $locker; pkill -x sleep",
+        Host::TINCAN
+    ));
+    remove(host, "lan0");
+}
+
+fn two_roots_leave_each_others_networks_alone(host: &Host) {
+    create(host, &LAN0);
+    let other = [
+        "--root",
+        "/run/work/other",
+        "network",
+        "create",
+        "lan0",
+        "--subnet",
+        "10.8.0.0/24",
+    ];
+    let said = host.tincan(other).fails(125);
+    assert!(said.contains("it is not this network's"), "{said}");
+    host.sh("nft list table inet tincan-lan0");
+    let other = |words: &[&str]| {
+        host.tincan([&["--root", "/run/work/other", "network"], words].concat())
+            .ok();
+    };
+    other(&["create", "lan1", "--subnet", "10.8.0.0/24"]);
+    remove(host, "lan0");
+    // The other one needs it still.
+    assert_eq!(host.sh("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+    other(&["rm", "lan1"]);
+    host.sh(
+        "echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding; rmdir /run/work/other",
+    );
+}
+
+/// As a tincan leaves it that is killed between two of its requests.
+fn a_half_made_bridge_is_made_anew(host: &Host) {
+    create(host, &LAN0);
+    let half = "mac=$(cat /sys/class/net/lan0/address); ip link del lan0; ip link add lan0 address $mac type bridge";
+    host.sh(half);
+    let script = pings(&["10.9.0.1", "fd09::1"]);
+    host.tincan(["run", "--net", "lan0", "--", "sh", "-euc", &script])
+        .ok();
+    host.sh(half);
+    remove(host, "lan0");
+    // Somebody else's bridge of that name stays.
+    host.sh("ip link add lan0 type bridge");
+    let create = [&["network", "create"], &LAN0[..]].concat();
+    refused(host, &create, "it is not this network's");
+    host.sh("ip link del lan0");
+}
+
+fn wires_to_single_containers_are_not_reached(host: &Host) {
+    create(host, &LAN0);
+    stay(host, "a", "lan0");
+    stay(host, "single", "172.16.0.1/16,fd16::1/64");
+    host.sh(&pings(&["172.16.0.1", "fd16::1"]));
+    for to in ["172.16.0.1", "fd16::1"] {
+        reaches(host, "a", to, false);
+    }
+    delete(host, &["a", "single"]);
+    remove(host, "lan0");
+}
+
+fn nobody_on_a_network_is_the_hosts_router(host: &Host) {
+    create(host, &[&LAN0[..], &["--internal"]].concat());
+    let ask = "cat /proc/sys/net/ipv6/conf/lan0/accept_ra";
+    assert_eq!(host.sh(ask), "0\n");
+    let ask = ["cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra"];
+    let run = ["run", "--net", "lan0", "--"];
+    assert_eq!(host.tincan(run.iter().chain(&ask)).ok(), "0\n");
+    remove(host, "lan0");
+}
+
 fn wrong_networks_are_refused(host: &Host) {
     create(host, &LAN0);
     stay(host, "a", "lan0");
@@ -590,6 +693,7 @@ fn wrong_networks_are_refused(host: &Host) {
         &run("lan0,10.9.0.255"),
         "`10.9.0.255` is the broadcast address",
     );
+    refused(host, &run("lan0,mtu=1000"), "1280 that IPv6 needs");
     refused(host, &run("lan9"), "network lan9 does not exist");
     refused(
         host,
@@ -617,7 +721,15 @@ fn wrong_networks_are_refused(host: &Host) {
         &["lan1", "--subnet", "10.8.0.0/24"],
         "overlaps with the host's link here",
     );
+    bad(
+        &["lan1", "--subnet", "10.8.0.128/25"],
+        "overlaps with the host's link here",
+    );
     host.sh("ip link del here");
+    bad(
+        &["lan1", "--subnet", "10.8.0.0/24", "--allow", "lan9"],
+        "network lan9 does not exist",
+    );
 }
 
 fn the_lines_of_a_run_make_what_it_makes(host: &Host) {
