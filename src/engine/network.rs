@@ -620,8 +620,13 @@ pub fn make(engine: &Engine, network: &Network) -> Result<(), NetworkStateError>
         .map_err(failed_bridge(network))?;
     step(1).map_err(failed("attach its ports"))?;
     for port in ports(engine, network, &netlink)? {
-        wire::attach(&netlink, &port, &network.bridge, network.isolate)
-            .map_err(|refused| failed("attach its ports")(refused.errno.into()))?;
+        match wire::attach(&netlink, &port, &network.bridge, network.isolate) {
+            // Its container has ended since, and it went along.
+            Err(_) if wire::link_by_name(&netlink, &port).is_err() => {}
+            other => {
+                other.map_err(|refused| failed("attach its ports")(refused.errno.into()))?;
+            }
+        }
     }
     let open = || {
         step(2)?;

@@ -588,7 +588,7 @@ fn two_roots_leave_each_others_networks_alone(host: &Host) {
 /// As a tincan leaves it that is killed between two of its requests.
 fn a_half_made_bridge_is_made_anew(host: &Host) {
     create(host, &LAN0);
-    let half = "mac=$(cat /sys/class/net/lan0/address); ip link del lan0; ip link add lan0 address $mac type bridge";
+    let half = "mac=$(ip -br link show lan0 | awk '{ print $3 }'); ip link del lan0; ip link add lan0 address $mac type bridge";
     host.sh(half);
     let script = pings(&["10.9.0.1", "fd09::1"]);
     host.tincan(["run", "--net", "lan0", "--", "sh", "-euc", &script])
