@@ -19,7 +19,7 @@ pub struct Args {
     /// A wire or a network namespace, added to what the bundle asks for
     #[arg(long, value_name = "VALUE")]
     net: Vec<NetSpec>,
-    /// With `--net pasta`, a port of the machine that leads into the container: [ADDR:]PORT[:PORT][/udp]
+    /// Ports of the host's that lead into the container on a network, or by pasta: [ADDR:]PORT[-PORT][:PORT][/tcp|udp|sctp]
     #[arg(short, long, value_name = "PORT")]
     publish: Vec<Publish>,
     #[command(flatten)]

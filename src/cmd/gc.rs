@@ -30,6 +30,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
                     Cleared::Draft(path) => writeln!(out, "unfinished {}", path.display())?,
                     Cleared::Network(name) => writeln!(out, "network {name}")?,
                     Cleared::Lease(network, ip) => writeln!(out, "address {ip} of {network}")?,
+                    Cleared::Port(publish) => writeln!(out, "port {publish}")?,
                     Cleared::Link(name, interface) => writeln!(out, "link {interface} of {name}")?,
                 }
             }

@@ -9,6 +9,7 @@ use crate::engine::error::EngineError;
 use crate::engine::give_way::is_dead;
 use crate::engine::hold::{Engine, enter_running};
 use crate::engine::network::{self, Holder};
+use crate::engine::publish;
 use crate::engine::undo;
 use crate::net::netlink::{Netlink, Refused};
 use crate::net::probe;
@@ -17,8 +18,8 @@ use crate::plan::interface::{InterfaceKind, InterfaceSpec};
 use crate::plan::name::{BadWord, ContainerName, IfAddr, LinkName};
 use crate::plan::net::check_mtu;
 use crate::plan::net::{
-    FarEnd, NetSpec, Outside, PairEnd, Publish, WireSpec, alias_container, check_together,
-    default_name, host_link_alias, host_link_name,
+    FarEnd, NetSpec, Outside, PairEnd, Protocol, Publish, WireSpec, alias_container,
+    check_together, default_name, host_link_alias, host_link_name,
 };
 use crate::plan::network::{Lease, Network, NetworkName, NetworkSpec, PortEnd, Subnet};
 use crate::plan::oci::{borrow_sysfs, give_hosts};
@@ -56,8 +57,11 @@ pub enum NetworkError {
     )]
     NotForRoot,
     /// A port for a container that has no way to the outside.
-    #[error("--publish `{0}` goes with `--net pasta` alone")]
+    #[error("--publish `{0}` goes with a network: `--net lan0`, or `--net pasta` of a user")]
     NothingPublishes(Publish),
+    /// A protocol that pasta(1) does not speak.
+    #[error("--publish `{0}`: pasta leads tcp and udp in, and no sctp")]
+    NotByPasta(Publish),
     /// The kernel would not answer.
     #[error("ask the kernel about {what}: {cause}")]
     Asking {
@@ -141,9 +145,16 @@ pub fn attach(
     remains: Remains,
 ) -> Result<(), NetworkError> {
     check_together(specs)?;
-    if let (Some(port), false) = (publish.first(), specs.contains(&NetSpec::Pasta)) {
+    let by_network = specs.iter().any(|it| matches!(it, NetSpec::Network(_)));
+    let by_pasta = specs.contains(&NetSpec::Pasta);
+    if let (Some(port), false) = (publish.first(), by_network || by_pasta) {
         return Err(NetworkError::NothingPublishes(*port));
     }
+    let for_pasta = |it: &&Publish| it.protocol != Protocol::Sctp;
+    if let (Some(port), true) = (publish.iter().find(|it| !for_pasta(it)), by_pasta) {
+        return Err(NetworkError::NotByPasta(*port));
+    }
+    let mut networks = Vec::new();
     // What any of them asks for is not free for tincan to choose for another.
     let asked: Vec<IpAddr> = specs
         .iter()
@@ -204,7 +215,7 @@ pub fn attach(
                     topology,
                 };
                 let is_said = |v4| specs.iter().any(|spec| spec.says_default_route(v4));
-                here.join(index, number, spec, name, is_said)?;
+                networks.push(here.join(index, number, spec, name, is_said)?);
                 if is_first {
                     let hosts = engine.root.networks().hosts_file(&spec.network);
                     give_hosts(&mut topology.nodes[index], &hosts);
@@ -241,6 +252,47 @@ pub fn attach(
             }
         }
     }
+    if by_network {
+        publish_by(engine, topology, index, &networks, publish, remains)?;
+    }
+    Ok(())
+}
+
+/// Plans the ports that are published for a node, and takes them for it.
+fn publish_by(
+    engine: &Engine,
+    topology: &mut Topology,
+    index: usize,
+    networks: &[(Network, Vec<IpAddr>)],
+    publish: &[Publish],
+    remains: Remains,
+) -> Result<(), NetworkError> {
+    let node = &mut topology.nodes[index];
+    let published = publish::plan(&node.name, networks, publish).map_err(EngineError::from)?;
+    if published.is_empty() {
+        return Ok(());
+    }
+    let taken = if remains == Remains::Clear {
+        let mut taken = engine.reserve(&published, &node.name)?;
+        // What a killed run left of a container that has one is cleared away.
+        if let Err(error) = &taken
+            && let Some(holder) = error.taken_by()
+            && undo::make_way(engine, holder).is_ok()
+        {
+            taken = engine.reserve(&published, &node.name)?;
+        }
+        taken
+    } else {
+        let taken = engine.root.networks().port_taken(&published);
+        taken.map_err(EngineError::from)?.map_or(Ok(()), Err)
+    };
+    taken.map_err(EngineError::from)?;
+    publish::check_host(&published).map_err(EngineError::from)?;
+    let ends = topology.wires.iter_mut().flat_map(|wire| &mut wire.ends);
+    for port in ends.filter_map(|end| end.port.as_mut()) {
+        port.reflects = published.iter().any(|one| one.network == port.network);
+    }
+    node.published = published;
     Ok(())
 }
 
@@ -541,7 +593,7 @@ impl Here<'_> {
         spec: &NetworkSpec,
         name: LinkName,
         is_said: impl Fn(bool) -> bool,
-    ) -> Result<(), NetworkError> {
+    ) -> Result<(Network, Vec<IpAddr>), NetworkError> {
         let networks = self.engine.root.networks();
         let network = networks.load(&spec.network).map_err(EngineError::from)?;
         for ip in &spec.addrs {
@@ -585,7 +637,7 @@ impl Here<'_> {
         };
         let wire = network.wire(spec, &addrs, node, name, port);
         self.topology.wires.push(wire);
-        Ok(())
+        Ok((network, addrs))
     }
 
     fn wire_to_container(

@@ -9,11 +9,12 @@ use super::{Format, aligned, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::network::{self, NetworkStateError};
+use crate::engine::publish;
 use crate::engine::user::Need;
 use crate::net::bridge;
 use crate::net::wire;
 use crate::plan::name::{BadWord, ContainerName, IfAddr};
-use crate::plan::net::parse_route;
+use crate::plan::net::{Publish, parse_route};
 use crate::plan::network::{Network, NetworkName, Subnet};
 use crate::plan::topology::Route;
 
@@ -69,6 +70,22 @@ enum Verb {
         /// Its name
         name: NetworkName,
     },
+    /// Lead ports of the host's to a running container on a network
+    Publish {
+        /// The container
+        container: ContainerName,
+        /// The ports: [ADDR:]PORT[-PORT][:PORT][/tcp|udp|sctp]
+        #[arg(required = true, value_name = "PORT")]
+        ports: Vec<Publish>,
+    },
+    /// Lead them there no more
+    Unpublish {
+        /// The container
+        container: ContainerName,
+        /// The host's ports: [ADDR:]PORT[-PORT][/tcp|udp|sctp]
+        #[arg(required = true, value_name = "PORT")]
+        ports: Vec<Publish>,
+    },
     /// Make anew what somebody has taken away of the networks, or of those named
     Reload {
         /// Their names
@@ -117,6 +134,14 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             engine.become_root(Need::Join)?;
             let network = engine.root.networks().load(&name).map_err(EngineError::from)?;
             print_json(&shown(engine, network)?)?;
+        }
+        Verb::Publish { container, ports } => {
+            engine.become_root(Need::Join)?;
+            publish::add(engine, &container, &ports)?;
+        }
+        Verb::Unpublish { container, ports } => {
+            engine.become_root(Need::Join)?;
+            publish::remove(engine, &container, &ports)?;
         }
         Verb::Reload { names } => {
             engine.become_root(Need::Make)?;
@@ -187,6 +212,7 @@ fn remove(engine: &Engine, name: &NetworkName) -> anyhow::Result<()> {
         networks.put_back(&draft, name).map_err(EngineError::from)?;
         return Err(EngineError::from(error).into());
     }
+    networks.forget_ports(name).map_err(EngineError::from)?;
     Ok(networks.remove(&draft).map_err(EngineError::from)?)
 }
 
@@ -199,6 +225,14 @@ struct Shown {
     up: bool,
     /// Its containers and their addresses.
     containers: Vec<ShownLease>,
+    /// The ports of the host's that lead to them.
+    ports: Vec<ShownPort>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownPort {
+    container: ContainerName,
+    publish: Publish,
 }
 
 #[derive(Debug, Serialize)]
@@ -215,8 +249,14 @@ fn shown(engine: &Engine, network: Network) -> anyhow::Result<Shown> {
         container: holder.container,
         address: lease.ip,
     });
+    let published = engine.root.networks().published_by(&network.name).map_err(EngineError::from)?;
+    let ports = published.into_iter().map(|(container, one)| ShownPort {
+        container,
+        publish: one.publish,
+    });
     Ok(Shown {
         up,
+        ports: ports.collect(),
         containers: containers.collect(),
         network,
     })

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use super::hook::{HookFailed, Why};
 use super::network::NetworkStateError;
 use super::outside::OutsideError;
+use super::publish::PublishError;
 use super::state::StateError;
 use super::user::UserError;
 use crate::cgroup;
@@ -115,6 +116,9 @@ pub enum EngineError {
         /// Which hook, and why.
         hook: HookFailed,
     },
+    /// A port that it publishes.
+    #[error(transparent)]
+    Publish(Box<PublishError>),
     /// It should run, and does not. By these words containerd knows that a signal came too late, and is none that failed.
     #[error("{0}: container not running")]
     NotRunning(ContainerName),

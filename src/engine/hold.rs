@@ -17,6 +17,7 @@ use super::give_way;
 use super::hook::{self, OCI_VERSION, OciState};
 use super::network::Holder;
 use super::outside;
+use super::publish::{self, PublishError};
 use super::seal::Own;
 use super::state::{ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
 use super::undo;
@@ -29,7 +30,7 @@ use crate::net::wire::{self, Site};
 use crate::plan::facts::{CgroupLayout, Confinement, Manager};
 use crate::plan::interface::Interface;
 use crate::plan::name::ContainerName;
-use crate::plan::network::Lease;
+use crate::plan::network::{Lease, Published};
 use crate::plan::step::{Gate, Step};
 use crate::plan::subid::{self, IdKind};
 use crate::plan::systemd::Scope;
@@ -55,6 +56,8 @@ pub struct Engine {
     confinement: OnceCell<Option<Confinement>>,
     /// The addresses that were taken for containers which are not on disk yet, and so in no journal.
     leases: RefCell<Vec<(Lease, ContainerName)>>,
+    /// Likewise the ports.
+    ports: RefCell<Vec<(Vec<Published>, ContainerName)>>,
 }
 
 /// Who makes the cgroups of containers.
@@ -163,6 +166,7 @@ impl Engine {
             user: OnceCell::new(),
             confinement: OnceCell::new(),
             leases: RefCell::new(Vec::new()),
+            ports: RefCell::new(Vec::new()),
         }
     }
 
@@ -189,6 +193,9 @@ impl Engine {
     /// When they should go with the last container, and do not.
     pub fn leave(mut self) -> Result<(), EngineError> {
         let networks = self.root.networks();
+        for (ports, container) in self.ports.take() {
+            networks.release(&ports, &container)?;
+        }
         for (lease, container) in self.leases.take() {
             networks.give_back(&lease, &container)?;
         }
@@ -219,6 +226,30 @@ impl Engine {
         if taken.is_ok() {
             let mut leases = self.leases.borrow_mut();
             leases.push((lease.clone(), container.clone()));
+        }
+        Ok(taken)
+    }
+
+    /// Takes ports for a container that is planned, as [`Engine::take`] does addresses.
+    ///
+    /// # Errors
+    /// When the file of ports cannot be written. Whose one is, where it is taken, is no error.
+    pub fn reserve(
+        &self,
+        published: &[Published],
+        container: &ContainerName,
+    ) -> Result<Result<(), PublishError>, EngineError> {
+        let taker = ProcessId::own().map_err(|cause| {
+            EngineError::of_deed(container, "look at tincan's own process", errno_of(&cause))
+        })?;
+        let holder = Holder {
+            container: container.clone(),
+            taker,
+        };
+        let taken = self.root.networks().reserve(published, &holder)?;
+        if taken.is_ok() {
+            let mut ports = self.ports.borrow_mut();
+            ports.push((published.to_vec(), container.clone()));
         }
         Ok(taken)
     }
@@ -369,6 +400,11 @@ impl<'a> Raising<'a> {
                 give_way::make(self.engine, host, &self.topology.moves[index])
             }
             HostStep::Wire { wire } => self.wire(&self.topology.wires[wire]),
+            HostStep::Publish { node } => {
+                self.open_host()?;
+                let node = &self.topology.nodes[node];
+                Ok(publish::lead(&node.name, &node.published)?)
+            }
             HostStep::Interface { index } => self.interface(&self.topology.interfaces[index]),
             HostStep::Hooks { node } => self.hooks(node),
             HostStep::Open { node, gate } => {
@@ -397,6 +433,9 @@ impl<'a> Raising<'a> {
         undo::make_way(self.engine, &node.name)?;
         // First, so that they are given back last: when nothing of the container has them any more.
         let mut undo: Vec<Undo> = node.leases.iter().cloned().map(Undo::Lease).collect();
+        if !node.published.is_empty() {
+            undo.push(Undo::Publish(node.published.clone()));
+        }
         let scope = node.cgroup.as_ref().and_then(|plan| plan.scope.as_ref());
         let made_here = node.cgroup.as_ref().filter(|plan| plan.scope.is_none());
         if let Some(scope) = scope {
@@ -462,6 +501,9 @@ impl<'a> Raising<'a> {
         let mut leases = self.engine.leases.borrow_mut();
         leases.retain(|(lease, _)| !node.leases.contains(lease));
         drop(leases);
+        let mut ports = self.engine.ports.borrow_mut();
+        ports.retain(|(_, container)| *container != node.name);
+        drop(ports);
         self.held.push(Held {
             node,
             state,

@@ -13,6 +13,7 @@ pub mod hold;
 pub mod hook;
 pub mod network;
 pub mod outside;
+pub mod publish;
 pub mod rootfs;
 pub mod seal;
 pub mod state;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::fault;
 use super::hold::Engine;
+use super::publish;
 use super::state::{EndRecord, StateError, StateRoot, file_error, write_json};
 use crate::net::bridge::{self, BridgeError};
 use crate::net::netlink::Netlink;
@@ -101,8 +102,8 @@ impl FromStr for Holder {
 
 /// The networks of a state root.
 pub struct Networks<'a> {
-    root: &'a StateRoot,
-    path: PathBuf,
+    pub(super) root: &'a StateRoot,
+    pub(super) path: PathBuf,
 }
 
 impl StateRoot {
@@ -637,12 +638,19 @@ pub fn make(engine: &Engine, network: &Network) -> Result<(), NetworkStateError>
     };
     open().map_err(failed("turn on forwarding"))?;
     let there = nft::is_there(network).map_err(failed("look for its rules (nftables)"))?;
-    if there {
+    if !there {
+        let allowed: Vec<_> = network.allow.iter().map(NetworkName::bridge).collect();
+        let made = step(3).and_then(|()| nft::make(network, &allowed));
+        made.map_err(failed("make its rules (nftables)"))?;
+    }
+    if network.internal {
         return Ok(());
     }
-    let allowed: Vec<_> = network.allow.iter().map(NetworkName::bridge).collect();
-    let made = step(3).and_then(|()| nft::make(network, &allowed));
-    made.map_err(failed("make its rules (nftables)"))
+    // What comes back to the host's loopback address comes by the bridge (Documentation/networking/ip-sysctl.rst, route_localnet); the
+    // rules keep it from what would come there by itself. It goes with the bridge.
+    let path = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge);
+    fs::write(path, "1").map_err(failed("let published ports be reached by loopback"))?;
+    publish::restore(engine, network, &netlink).map_err(failed("publish its ports anew"))
 }
 
 fn failed_host(

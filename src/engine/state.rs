@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::plan::name::{ContainerName, LinkName};
-use crate::plan::network::{Lease, NetworkName};
+use crate::plan::network::{Lease, NetworkName, Published};
 use crate::plan::step::Hook;
 use crate::plan::topology::{End, Move, Origin, Place, Topology, Wire, Workload};
 use crate::sys::process::ProcessId;
@@ -74,6 +74,14 @@ impl State {
         })
     }
 
+    /// The ports that are published for it.
+    pub fn published(&self) -> impl Iterator<Item = &Published> {
+        self.undo.iter().flat_map(|deed| match deed {
+            Undo::Publish(published) => published.as_slice(),
+            _ => &[],
+        })
+    }
+
     /// The addresses of networks that it has.
     pub fn leases(&self) -> impl Iterator<Item = &Lease> {
         self.undo.iter().filter_map(|deed| match deed {
@@ -110,6 +118,8 @@ pub enum Undo {
     Outside,
     /// Give back an address of a network.
     Lease(Lease),
+    /// Let published ports lead nowhere again.
+    Publish(Vec<Published>),
     /// Give back the address that made way.
     Move(Move),
 }

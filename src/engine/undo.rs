@@ -17,9 +17,11 @@ use super::hold::{Engine, enter_running, oci_state};
 use super::hook;
 use super::network;
 use super::outside;
+use super::publish;
 use super::state::{State, StateError, Status, Undo};
 use crate::net::wire;
 use crate::plan::name::{ContainerName, LinkName};
+use crate::plan::net::Publish;
 use crate::plan::network::NetworkName;
 use crate::plan::topology::Origin;
 use crate::sys::errno_of;
@@ -98,6 +100,11 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
             }
             Undo::Lease(lease) => {
                 if let Err(error) = engine.root.networks().give_back(lease, &state.id) {
+                    causes.push(error.to_string());
+                }
+            }
+            Undo::Publish(published) => {
+                if let Err(error) = publish::undo(engine, &state.id, published) {
                     causes.push(error.to_string());
                 }
             }
@@ -245,6 +252,8 @@ pub enum Cleared {
     Network(NetworkName),
     /// An address of a network that was taken for a container which never was.
     Lease(NetworkName, IpAddr),
+    /// A port of the host's that was taken for a container which never was.
+    Port(Publish),
 }
 
 /// Clears away what killed runs left: claims that were not finished, containers that nobody waits for and nobody can still
@@ -308,6 +317,10 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
     }
     match network::clear_orphans(engine) {
         Ok(names) => cleared.extend(names.into_iter().map(Cleared::Network)),
+        Err(error) => failure = Some(error.into()),
+    }
+    match networks.clear_stale_ports() {
+        Ok(ports) => cleared.extend(ports.into_iter().map(Cleared::Port)),
         Err(error) => failure = Some(error.into()),
     }
     failure.map_or(Ok(cleared), Err)

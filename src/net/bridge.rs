@@ -1,10 +1,13 @@
 //! Bridges: the host's end of networks of many containers.
 
+use std::net::Ipv6Addr;
+
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{RouteProtocol, RouteType};
 use nix::errno::Errno;
-use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use super::netlink::{Netlink, Refused, Request};
 use super::wire::{self, Link};
@@ -97,10 +100,17 @@ pub fn ensure(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), B
                 .request(wire::add_address(index, &addr))
                 .map_err(adding)?;
         }
-        let up = LinkUnspec::new_with_index(index).up().alias(alias).build();
-        let request = Request::new(RouteNetlinkMessage::SetLink(up), 0);
-        let raised = netlink.request(request).map(drop);
-        raised.map_err(refused(format!("raise the bridge {name}")))
+        let set = |link: LinkMessage| {
+            let request = Request::new(RouteNetlinkMessage::SetLink(link), 0);
+            let done = netlink.request(request).map(drop);
+            done.map_err(refused(format!("raise the bridge {name}")))
+        };
+        set(LinkUnspec::new_with_index(index).up().build())?;
+        if network.has_ipv6() && !network.internal {
+            let done = netlink.request(loopback_route(index)).map(drop);
+            done.map_err(refused(format!("add the route to ::1 through {name}")))?;
+        }
+        set(LinkUnspec::new_with_index(index).alias(alias).build())
     };
     let furnished = furnish();
     if furnished.is_err() {
@@ -143,6 +153,25 @@ fn clear_half_made(netlink: &Netlink, network: &Network, alias: &str) -> Result<
 /// Keeps whoever is on a network from telling the host that it is its router (ip-sysctl.rst, `accept_ra`).
 fn refuse_advertisements(name: &LinkName) -> std::io::Result<()> {
     std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0")
+}
+
+/// Lets the host take what is for ::1 from this link, too: the answers of published ports to who came by that address. Addresses of
+/// loopback are looked up for the link that a packet comes by (`rt6_need_strict`, net/ipv6/route.c), and a packet that has it before it is
+/// an answer is dropped (`ip6_rcv_core`). What is sent to ::1 still goes by `lo`, whose route is the better one.
+fn loopback_route(index: u32) -> Request {
+    /// RT_TABLE_LOCAL (linux/rtnetlink.h).
+    const LOCAL: u32 = 255;
+    let route = RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(Ipv6Addr::LOCALHOST, 128)
+        .output_interface(index)
+        .table_id(LOCAL)
+        .kind(RouteType::Local)
+        .protocol(RouteProtocol::Boot)
+        .priority(4096)
+        .build();
+    let route = RouteNetlinkMessage::NewRoute(route);
+    // Not exclusively: each network has one.
+    Request::new(route, NLM_F_CREATE)
 }
 
 /// A link-layer address of the host's own (the second bit of the first byte; IEEE 802c), the same for the same text.

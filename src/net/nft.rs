@@ -4,14 +4,15 @@
 //! The encoding is that of include/uapi/linux/netfilter/nf_tables.h and nfnetlink.h; netlink(7) for its frame.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
 use crate::plan::name::LinkName;
-use crate::plan::network::Network;
+use crate::plan::net::Protocol;
+use crate::plan::network::{Network, Published};
 
 /// Messages of nftables: the subsystem's number is the upper byte of their type (NFNL_SUBSYS_NFTABLES).
 const NFTABLES: u16 = 10;
@@ -20,6 +21,9 @@ const GET_TABLE: u16 = 1;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
+const NEW_SET: u16 = 9;
+const NEW_ELEMENT: u16 = 12;
+const DEL_ELEMENT: u16 = 14;
 
 /// What frames a batch, which is done whole or not at all.
 const BATCH_BEGIN: u16 = 16;
@@ -31,8 +35,59 @@ const INET: u8 = libc::NFPROTO_INET as u8;
 /// The register that all is compared in, of 16 bytes (NFT_REG_1).
 const REGISTER: u32 = 1;
 
+/// The registers of 4 bytes (NFT_REG32_00) that a key of several fields fills one after the other, and those for what a map has for it.
+const KEY: u32 = 8;
+const FOUND: u32 = 16;
+
 /// The register of verdicts (NFT_REG_VERDICT).
 const VERDICT: u32 = 0;
+
+/// How many elements one message has: its list's length is a number of 16 bits, and one takes about 100 bytes.
+const ELEMENTS: usize = 500;
+
+/// The maps of published ports for a family: protocol, the host's port and the host's address lead to an address and a port, or to an
+/// address alone, where the port stays. The host's are ranges, so that any number of ports can be one element.
+struct Ports {
+    name: &'static str,
+    /// The other map, where the port stays.
+    kept: &'static str,
+    family: u8,
+    /// Bytes of an address.
+    address: usize,
+    /// Where the destination is in the header: RFC 791, 3.1; RFC 8200, 3.
+    destination: u32,
+    /// nft(8)'s number for its type of address, by which that prints the map (`enum datatypes`, include/datatype.h there).
+    kind: u32,
+}
+
+const PORTS4: Ports = Ports {
+    name: "ports4",
+    kept: "ranges4",
+    family: libc::NFPROTO_IPV4 as u8,
+    address: 4,
+    destination: 16,
+    kind: 7,
+};
+
+const PORTS6: Ports = Ports {
+    name: "ports6",
+    kept: "ranges6",
+    family: libc::NFPROTO_IPV6 as u8,
+    address: 16,
+    destination: 24,
+    kind: 8,
+};
+
+impl Ports {
+    fn of(ip: IpAddr) -> &'static Ports {
+        if ip.is_ipv4() { &PORTS4 } else { &PORTS6 }
+    }
+
+    /// The name of the map that leads to a port, or of the other one.
+    fn map(&self, to_port: bool) -> &'static str {
+        if to_port { self.name } else { self.kept }
+    }
+}
 
 /// The text of a network's table's name.
 pub fn table_name(network: &Network) -> String {
@@ -65,7 +120,7 @@ pub fn is_there(network: &Network) -> io::Result<bool> {
     }
 }
 
-/// Makes a network's table, in the place of the one that is there:
+/// Makes a network's table, in the place of the one that is there, with no port published:
 ///
 /// * what its containers send elsewhere has the address of the link by which it leaves (masquerade), unless the network is internal:
 ///   then it is dropped;
@@ -89,6 +144,9 @@ pub fn make(network: &Network, allowed: &[LinkName]) -> io::Result<()> {
     let mut rule = |build: &dyn Fn(&mut Expressions)| batch.rule(&table, "forward", build);
     rule(&|it| it.in_by(bridge, true).out_by(bridge, true).accept());
     rule(&|it| it.answers().out_by(bridge, true).accept());
+    if !network.internal {
+        rule(&|it| it.was_led(true).out_by(bridge, true).accept());
+    }
     for other in allowed {
         rule(&|it| it.in_by(other.as_str(), true).out_by(bridge, true).accept());
     }
@@ -100,22 +158,175 @@ pub fn make(network: &Network, allowed: &[LinkName]) -> io::Result<()> {
         rule(&|it| it.answers().in_by(bridge, true).accept());
         rule(&|it| it.in_by(bridge, true).drop());
     } else {
-        batch.chain(
-            &table,
-            "postrouting",
-            "nat",
-            libc::NF_INET_POST_ROUTING,
-            100,
-        ); // NF_IP_PRI_NAT_SRC
+        way_out(&mut batch, &table, network);
+        way_in(&mut batch, &table, network);
+    }
+    batch.exchange(true)
+}
+
+/// What leaves a network has the address of the link by which it leaves, unless it has been led to where it goes: then its sender is
+/// known there by its own, but for those to whom the answer would not come back through the host.
+fn way_out(batch: &mut Batch, table: &str, network: &Network) {
+    const CHAIN: &str = "postrouting";
+    const PRIORITY: i32 = 100; // NF_IP_PRI_NAT_SRC
+    let bridge = network.bridge.as_str();
+    batch.chain(table, CHAIN, "nat", libc::NF_INET_POST_ROUTING, PRIORITY);
+    for subnet in &network.subnets {
+        let (ip, prefix) = (subnet.prefix.ip, subnet.prefix.prefix);
+        batch.rule(table, CHAIN, &|it| {
+            it.out_by(bridge, false)
+                .was_led(false)
+                .source_in(ip, prefix)
+                .masquerade();
+        });
+        // From a container to a published port of its own network.
+        batch.rule(table, CHAIN, &|it| {
+            it.out_by(bridge, true)
+                .was_led(true)
+                .source_in(ip, prefix)
+                .masquerade();
+        });
+    }
+    // From the host's loopback address, which is nobody's on a link.
+    for (ip, prefix) in LOOPBACK {
+        batch.rule(table, CHAIN, &|it| {
+            it.out_by(bridge, true).source_in(ip, prefix).masquerade();
+        });
+    }
+}
+
+/// What comes for a published port of the host's, from elsewhere or from the host itself, is led to its container.
+fn way_in(batch: &mut Batch, table: &str, network: &Network) {
+    let bridge = network.bridge.as_str();
+    for (number, subnet) in (1..).step_by(2).zip(&network.subnets) {
+        let ports = Ports::of(subnet.prefix.ip);
+        batch.ports(table, ports, true, number);
+        batch.ports(table, ports, false, number + 1);
+    }
+    // The host's loopback addresses, which the bridge lets through for answers, are not for its containers to send to, or from.
+    batch.chain(table, "guard", "filter", libc::NF_INET_PRE_ROUTING, -300); // NF_IP_PRI_RAW
+    for (ip, prefix) in LOOPBACK {
+        batch.rule(table, "guard", &|it| {
+            it.in_by(bridge, true).source_in(ip, prefix).drop();
+        });
+        batch.rule(table, "guard", &|it| {
+            it.in_by(bridge, true).destination_in(ip, prefix).drop();
+        });
+    }
+    for (chain, hook) in [
+        ("prerouting", libc::NF_INET_PRE_ROUTING),
+        ("output", libc::NF_INET_LOCAL_OUT),
+    ] {
+        batch.chain(table, chain, "nat", hook, -100); // NF_IP_PRI_NAT_DST
         for subnet in &network.subnets {
-            batch.rule(&table, "postrouting", &|it| {
-                it.out_by(bridge, false)
-                    .source_in(subnet.prefix.ip, subnet.prefix.prefix)
-                    .masquerade();
-            });
+            let ports = Ports::of(subnet.prefix.ip);
+            batch.rule(table, chain, &|it| it.lead(ports, true));
+            batch.rule(table, chain, &|it| it.lead(ports, false));
+        }
+    }
+}
+
+/// The host's loopback addresses (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3), each with the length of its prefix.
+const LOOPBACK: [(IpAddr, u8); 2] = [
+    (IpAddr::V4(Ipv4Addr::LOCALHOST), 8),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+];
+
+/// Leads published ports of the host's to a container.
+///
+/// # Errors
+/// When the network's table is not there, or the kernel refuses: EEXIST where a port leads elsewhere already.
+pub fn publish(bridge: &LinkName, published: &[&Published]) -> io::Result<()> {
+    change_elements(bridge, published, NEW_ELEMENT, libc::NLM_F_CREATE)
+}
+
+/// Leads them nowhere again; absent is success.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn unpublish(bridge: &LinkName, published: &[&Published]) -> io::Result<()> {
+    let absent = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
+    match change_elements(bridge, published, DEL_ELEMENT, 0) {
+        // A batch is done whole or not at all: so those that are there, one by one.
+        Err(error) if absent(&error) && published.len() > 1 => published
+            .iter()
+            .try_for_each(|one| unpublish(bridge, &[one])),
+        Err(error) if absent(&error) => Ok(()),
+        other => other,
+    }
+}
+
+fn change_elements(
+    bridge: &LinkName,
+    published: &[&Published],
+    message: u16,
+    flags: libc::c_int,
+) -> io::Result<()> {
+    let mut batch = Batch::default();
+    for (ports, to_port) in [
+        (&PORTS4, true),
+        (&PORTS4, false),
+        (&PORTS6, true),
+        (&PORTS6, false),
+    ] {
+        let elements: Vec<Attributes> = published
+            .iter()
+            .flat_map(|one| elements(one, ports, to_port))
+            .collect();
+        for some in elements.chunks(ELEMENTS) {
+            let mut list = Attributes::default();
+            for element in some {
+                list.nested(1, element); // NFTA_LIST_ELEM
+            }
+            let mut change = Attributes::default();
+            change.text(1, &format!("tincan-{bridge}")); // NFTA_SET_ELEM_LIST_TABLE
+            change.text(2, ports.map(to_port)); // NFTA_SET_ELEM_LIST_SET
+            change.nested(3, &list); // NFTA_SET_ELEM_LIST_ELEMENTS
+            batch.message(message, flags, &change);
         }
     }
     batch.exchange(true)
+}
+
+/// The elements of a map for published ports: as a rule one for each address that they lead to.
+fn elements(published: &Published, ports: &Ports, to_port: bool) -> Vec<Attributes> {
+    let publish = &published.publish;
+    let protocol = match publish.protocol {
+        Protocol::Tcp => libc::IPPROTO_TCP,
+        Protocol::Udp => libc::IPPROTO_UDP,
+        Protocol::Sctp => libc::IPPROTO_SCTP,
+    };
+    let protocol = u8::try_from(protocol).expect("a number of 8 bits (RFC 791, 3.1)");
+    let field = |port: u16| [port.to_be_bytes(), [0; 2]].concat();
+    let mut elements = Vec::new();
+    for to in published
+        .to
+        .iter()
+        .filter(|to| Ports::of(**to).name == ports.name)
+    {
+        let octets = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        let (low, high) = match publish.address.filter(|ip| !ip.is_unspecified()) {
+            Some(ip) => (octets(ip), octets(ip)),
+            None => (vec![0; ports.address], vec![0xff; ports.address]),
+        };
+        for piece in publish.pieces() {
+            if piece.to.is_some() != to_port {
+                continue;
+            }
+            let key =
+                |port, address: &[u8]| [&[protocol, 0, 0, 0], &field(port)[..], address].concat();
+            let mut element = Attributes::default();
+            element.value(1, &key(piece.ports.first, &low)); // NFTA_SET_ELEM_KEY
+            let data = [octets(*to), piece.to.map_or(Vec::new(), field)].concat();
+            element.value(2, &data); // NFTA_SET_ELEM_DATA
+            element.value(10, &key(piece.ports.last, &high)); // NFTA_SET_ELEM_KEY_END
+            elements.push(element);
+        }
+    }
+    elements
 }
 
 /// Removes a network's table; absent is success.
@@ -183,8 +394,12 @@ impl Expressions {
 
     /// Loads something of the packet's into the register.
     fn meta(&mut self, key: libc::c_int) -> &mut Self {
+        self.meta_to(key, REGISTER)
+    }
+
+    fn meta_to(&mut self, key: libc::c_int, register: u32) -> &mut Self {
         let mut data = Attributes::default();
-        data.number(1, REGISTER); // NFTA_META_DREG
+        data.number(1, register); // NFTA_META_DREG
         data.number(2, key.cast_unsigned()); // NFTA_META_KEY
         self.expression("meta", &data)
     }
@@ -233,23 +448,64 @@ impl Expressions {
             .compare(true, beginning.as_bytes())
     }
 
+    /// Loads what conntrack knows of the packet's connection.
+    fn connection(&mut self, key: libc::c_int) -> &mut Self {
+        let mut data = Attributes::default();
+        data.number(1, REGISTER); // NFTA_CT_DREG
+        data.number(2, key.cast_unsigned()); // NFTA_CT_KEY
+        self.expression("ct", &data)
+    }
+
     /// The packet is of a connection that is there already, or of one that belongs to such a one.
     fn answers(&mut self) -> &mut Self {
         // NF_CT_STATE_BIT (net/netfilter/nf_conntrack_common.h): 2 is established, 4 is related; numbers of this machine's order.
         const ANSWERS: u32 = 2 | 4;
-        let mut data = Attributes::default();
-        data.number(1, REGISTER); // NFTA_CT_DREG
-        data.number(2, libc::NFT_CT_STATE.cast_unsigned()); // NFTA_CT_KEY
-        self.expression("ct", &data);
+        self.connection(libc::NFT_CT_STATE);
         self.mask(&ANSWERS.to_ne_bytes()).compare(false, &[0; 4])
+    }
+
+    /// The packet is of a connection that was led to another destination than its sender's, or is not.
+    fn was_led(&mut self, led: bool) -> &mut Self {
+        // IPS_DST_NAT (include/uapi/linux/netfilter/nf_conntrack_common.h).
+        const LED: u32 = 1 << 5;
+        self.connection(libc::NFT_CT_STATUS);
+        self.mask(&LED.to_ne_bytes()).compare(!led, &[0; 4])
+    }
+
+    fn payload_to(
+        &mut self,
+        base: libc::c_int,
+        offset: u32,
+        length: usize,
+        register: u32,
+    ) -> &mut Self {
+        let mut data = Attributes::default();
+        data.number(1, register); // NFTA_PAYLOAD_DREG
+        data.number(2, base.cast_unsigned()); // NFTA_PAYLOAD_BASE
+        data.number(3, offset); // NFTA_PAYLOAD_OFFSET
+        data.number(4, u32::try_from(length).expect("at most 16")); // NFTA_PAYLOAD_LEN
+        self.expression("payload", &data)
+    }
+
+    fn is_of(&mut self, family: u8) -> &mut Self {
+        self.meta(libc::NFT_META_NFPROTO).compare(true, &[family])
     }
 
     /// The packet's source is in a prefix.
     fn source_in(&mut self, ip: IpAddr, prefix: u8) -> &mut Self {
         // Where the source is in the header: RFC 791, 3.1; RFC 8200, 3.
-        let (protocol, offset, address) = match ip {
-            IpAddr::V4(ip) => (libc::NFPROTO_IPV4, 12, ip.octets().to_vec()),
-            IpAddr::V6(ip) => (libc::NFPROTO_IPV6, 8, ip.octets().to_vec()),
+        self.address_in(if ip.is_ipv4() { 12 } else { 8 }, ip, prefix)
+    }
+
+    /// The packet's destination is in a prefix.
+    fn destination_in(&mut self, ip: IpAddr, prefix: u8) -> &mut Self {
+        self.address_in(Ports::of(ip).destination, ip, prefix)
+    }
+
+    fn address_in(&mut self, offset: u32, ip: IpAddr, prefix: u8) -> &mut Self {
+        let mut address = match ip {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
         };
         let mask: Vec<u8> = (0..address.len())
             .map(|at| {
@@ -257,15 +513,48 @@ impl Expressions {
                 !(0xff_u16 >> bits) as u8
             })
             .collect();
-        let protocol = u8::try_from(protocol).expect("a small number");
-        self.meta(libc::NFT_META_NFPROTO).compare(true, &[protocol]);
-        let mut data = Attributes::default();
-        data.number(1, REGISTER); // NFTA_PAYLOAD_DREG
-        data.number(2, libc::NFT_PAYLOAD_NETWORK_HEADER.cast_unsigned()); // NFTA_PAYLOAD_BASE
-        data.number(3, offset); // NFTA_PAYLOAD_OFFSET
-        data.number(4, u32::try_from(address.len()).expect("4 or 16")); // NFTA_PAYLOAD_LEN
-        self.expression("payload", &data);
+        address
+            .iter_mut()
+            .zip(&mask)
+            .for_each(|(byte, mask)| *byte &= mask);
+        self.is_of(Ports::of(ip).family);
+        let base = libc::NFT_PAYLOAD_NETWORK_HEADER;
+        self.payload_to(base, offset, address.len(), REGISTER);
         self.mask(&mask).compare(true, &address)
+    }
+
+    /// The packet is for an address of the host's, whichever, and leads to where the map says.
+    fn lead(&mut self, ports: &Ports, to_port: bool) {
+        let mut local = Attributes::default();
+        local.number(1, REGISTER); // NFTA_FIB_DREG
+        local.number(2, 3); // NFTA_FIB_RESULT: NFT_FIB_RESULT_ADDRTYPE
+        local.number(3, 1 << 1); // NFTA_FIB_FLAGS: NFTA_FIB_F_DADDR
+        self.is_of(ports.family)
+            .expression("fib", &local)
+            .compare(true, &u32::from(libc::RTN_LOCAL).to_ne_bytes())
+            .meta_to(libc::NFT_META_L4PROTO, KEY)
+            // The destination port of all of them: RFC 9293, 3.1; RFC 768; RFC 9260, 3.1.
+            .payload_to(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, KEY + 1)
+            .payload_to(
+                libc::NFT_PAYLOAD_NETWORK_HEADER,
+                ports.destination,
+                ports.address,
+                KEY + 2,
+            );
+        let mut lookup = Attributes::default();
+        lookup.text(1, ports.map(to_port)); // NFTA_LOOKUP_SET
+        lookup.number(2, KEY); // NFTA_LOOKUP_SREG
+        lookup.number(3, FOUND); // NFTA_LOOKUP_DREG
+        self.expression("lookup", &lookup);
+        let port = FOUND + u32::try_from(ports.address / 4).expect("1 or 4");
+        let mut nat = Attributes::default();
+        nat.number(1, libc::NFT_NAT_DNAT.cast_unsigned()); // NFTA_NAT_TYPE
+        nat.number(2, u32::from(ports.family)); // NFTA_NAT_FAMILY
+        nat.number(3, FOUND); // NFTA_NAT_REG_ADDR_MIN
+        if to_port {
+            nat.number(5, port); // NFTA_NAT_REG_PROTO_MIN
+        }
+        self.expression("nat", &nat);
     }
 
     fn verdict(&mut self, code: libc::c_int) {
@@ -345,6 +634,39 @@ impl Batch {
         rule.text(2, chain); // NFTA_RULE_CHAIN
         rule.nested(4, &expressions.0); // NFTA_RULE_EXPRESSIONS
         self.message(NEW_RULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND, &rule);
+    }
+
+    /// A map of a family's published ports, which the batch knows by this number.
+    fn ports(&mut self, table: &str, ports: &Ports, to_port: bool, number: u32) {
+        // A type of several fields has six bits for each (`concat_type_alloc` in nft); 12 is a protocol, 13 a port.
+        let kind = |fields: &[u32]| fields.iter().fold(0, |kind, field| kind << 6 | field);
+        let (data, length) = match to_port {
+            true => (kind(&[ports.kind, 13]), 4),
+            false => (ports.kind, 0),
+        };
+        let address = u32::try_from(ports.address).expect("4 or 16");
+        let mut fields = Attributes::default();
+        for bytes in [1, 2, address] {
+            let mut field = Attributes::default();
+            field.number(1, bytes); // NFTA_SET_FIELD_LEN
+            fields.nested(1, &field); // NFTA_LIST_ELEM
+        }
+        let mut description = Attributes::default();
+        description.nested(2, &fields); // NFTA_SET_DESC_CONCAT
+        // NFT_SET_CONCAT: ranges are of each field, not of the whole key (net/netfilter/nft_set_pipapo.c).
+        const CONCAT: u32 = 1 << 7;
+        let flags = libc::NFT_SET_INTERVAL | libc::NFT_SET_MAP;
+        let mut map = Attributes::default();
+        map.text(1, table); // NFTA_SET_TABLE
+        map.text(2, ports.map(to_port)); // NFTA_SET_NAME
+        map.number(3, flags.cast_unsigned() | CONCAT); // NFTA_SET_FLAGS
+        map.number(4, kind(&[12, 13, ports.kind])); // NFTA_SET_KEY_TYPE
+        map.number(5, 4 + 4 + address); // NFTA_SET_KEY_LEN
+        map.number(6, data); // NFTA_SET_DATA_TYPE
+        map.number(7, address + length); // NFTA_SET_DATA_LEN
+        map.nested(9, &description); // NFTA_SET_DESC
+        map.number(10, number); // NFTA_SET_ID
+        self.message(NEW_SET, libc::NLM_F_CREATE, &map);
     }
 
     /// Sends the messages, framed as a batch where they change something, and reads the answers.

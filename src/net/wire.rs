@@ -229,9 +229,19 @@ pub(super) fn furnish(
         actions.push(format!("raise the interface {}", end.name));
         requests.push(Request::new(RouteNetlinkMessage::SetLink(link.build()), 0));
     }
-    if end.port.as_ref().is_some_and(|port| port.isolated) {
-        actions.push(format!("isolate the port {}", end.name));
-        requests.push(isolate(index));
+    if let Some(port) = &end.port {
+        let asked = [
+            ("isolate", port.isolated, InfoBridgePort::Isolated(true)),
+            (
+                "reflect on",
+                port.reflects,
+                InfoBridgePort::HairpinMode(true),
+            ),
+        ];
+        for (deed, _, look) in asked.into_iter().filter(|(_, wanted, _)| *wanted) {
+            actions.push(format!("{deed} the port {}", end.name));
+            requests.push(set_port(index, look));
+        }
     }
     for addr in &end.addrs {
         actions.push(format!("add the address {} to {}", addr.addr, end.name));
@@ -276,21 +286,29 @@ pub fn attach(
     let link = LinkUnspec::new_with_index(index).controller(bridge).build();
     netlink.request(Request::new(RouteNetlinkMessage::SetLink(link), 0))?;
     if isolated {
-        netlink.request(isolate(index))?;
+        netlink.request(set_port(index, InfoBridgePort::Isolated(true)))?;
     }
     Ok(())
 }
 
-/// Keeps a bridge's port from reaching other such ports. Only RTM_NEWLINK takes what is a port's, also for a link that is there
+/// Lets a bridge's port send back by which it came what is led to its own container ([`crate::plan::topology::Port::reflects`]).
+///
+/// # Errors
+/// ENODEV without the link.
+pub fn reflect(netlink: &Netlink, port: &LinkName) -> Result<(), Refused> {
+    let index = link_by_name(netlink, port)?.index;
+    let request = set_port(index, InfoBridgePort::HairpinMode(true));
+    netlink.request(request).map(drop)
+}
+
+/// Sets how a bridge's port behaves. Only RTM_NEWLINK takes what is a port's, also for a link that is there
 /// (`rtnl_newlink`, net/core/rtnetlink.c).
-fn isolate(index: u32) -> Request {
+fn set_port(index: u32, look: InfoBridgePort) -> Request {
     let mut link = LinkMessage::default();
     link.header.index = index;
     link.attributes = vec![LinkAttribute::LinkInfo(vec![
         LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(
-            true,
-        )])),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![look])),
     ])];
     Request::new(RouteNetlinkMessage::NewLink(link), 0)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::interface::{Interface, InterfaceKind};
 use super::name::{ContainerName, LinkName};
+use super::network::Published;
 use super::topology::{
     End, EndAddr, NamespaceKind, NamespaceSource, Node, Place, Removal, Route, Topology, Wire,
 };
@@ -47,6 +48,39 @@ pub fn lines(topology: &Topology, known: &dyn Fn(&ContainerName) -> Known) -> Ve
     for interface in &topology.interfaces {
         lines.extend(by_hand.interface(interface));
     }
+    for published in topology.nodes.iter().flat_map(|node| &node.published) {
+        lines.extend(elements("add", published));
+    }
+    lines
+}
+
+/// The lines by which ports of the host's come to lead to a container, or do so no more: elements of a map of the network's table, as
+/// nft(8) takes them.
+fn elements(verb: &str, published: &Published) -> Vec<String> {
+    let Published {
+        network,
+        publish,
+        to,
+    } = published;
+    let mut lines = Vec::new();
+    for ip in to {
+        let (family, any) = match ip {
+            IpAddr::V4(_) => ("4", "0.0.0.0-255.255.255.255"),
+            IpAddr::V6(_) => ("6", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+        };
+        let own = publish.address.filter(|address| !address.is_unspecified());
+        let at = own.map_or(any.to_owned(), |address| address.to_string());
+        for piece in publish.pieces() {
+            let (map, target) = match piece.to {
+                Some(port) => ("ports", format!("{ip} . {port}")),
+                None => ("ranges", ip.to_string()),
+            };
+            let (table, protocol, ports) = (network.bridge(), publish.protocol, piece.ports);
+            lines.push(format!(
+                "nft '{verb} element inet tincan-{table} {map}{family} {{ {protocol} . {ports} . {at} : {target} }}'"
+            ));
+        }
+    }
     lines
 }
 
@@ -62,6 +96,9 @@ fn moving(interface: &LinkName, from: &EndAddr, to: &EndAddr) -> [String; 2] {
 pub fn undo_lines(topology: &Topology, known: &dyn Fn(&ContainerName) -> Known) -> Vec<String> {
     let by_hand = ByHand { topology, known };
     let mut lines = Vec::new();
+    for published in topology.nodes.iter().flat_map(|node| &node.published) {
+        lines.extend(elements("delete", published));
+    }
     for wire in &topology.wires {
         // The others go with the new namespace that one of their ends is in.
         if !wire
@@ -299,6 +336,9 @@ impl<'a> ByHand<'a> {
         lines.push(format!("{ip} link set dev {name} up{alias}"));
         if end.port.as_ref().is_some_and(|port| port.isolated) {
             lines.push(format!("bridge link set dev {name} isolated on"));
+        }
+        if end.port.as_ref().is_some_and(|port| port.reflects) {
+            lines.push(format!("bridge link set dev {name} hairpin on"));
         }
         let addrs = end.addrs.iter();
         lines.extend(

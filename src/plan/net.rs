@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::interface::{self, InterfaceKind, InterfaceSpec};
 use super::name::{BadWord, ContainerName, IfAddr, LinkName, Mac};
@@ -130,27 +130,95 @@ impl FromStr for NetSpec {
     }
 }
 
-/// A port of the machine that leads into a container: `[ADDR:]PORT[:CONTAINER-PORT][/udp]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Ports of the host's that lead into a container: `[ADDR:]PORT[-PORT][:PORT[-PORT]][/tcp|udp|sctp]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Publish {
-    /// The machine's address that it is at; without, all of them.
+    /// The host's address that they are at; without, all of them.
     pub address: Option<IpAddr>,
-    /// The machine's port.
-    pub port: u16,
-    /// The container's port.
+    /// The host's ports.
+    pub ports: PortRange,
+    /// The container's port for the first of them; the others follow.
     pub container_port: u16,
     /// What is spoken there.
     pub protocol: Protocol,
 }
 
+/// Ports that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last, not before it.
+    pub last: u16,
+}
+
 /// What ports are of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// TCP.
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// Ports of the host's that the kernel can be told of at once: all of them lead to one port, or each to its own number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortPiece {
+    /// The host's ports.
+    pub ports: PortRange,
+    /// The container's port; none where each keeps its number.
+    pub to: Option<u16>,
+}
+
+impl PortRange {
+    /// Whether they have a port in common.
+    pub fn overlaps(self, other: PortRange) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    fn parse(word: &str) -> Result<Self, BadWord> {
+        let bad = |word: &str, why| BadWord::new("--publish", word, why, "8080:80");
+        let port = |word: &str| match word.parse() {
+            Ok(0) | Err(_) => Err(bad(word, "is no port, which go from 1 to 65535")),
+            Ok(port) => Ok(port),
+        };
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        let range = PortRange {
+            first: port(first)?,
+            last: port(last)?,
+        };
+        if range.last < range.first {
+            return Err(bad(word, "ends before it begins"));
+        }
+        Ok(range)
+    }
+
+    fn count(self) -> u32 {
+        u32::from(self.last) - u32::from(self.first) + 1
+    }
+}
+
+impl std::fmt::Display for PortRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.first)?;
+        if self.last == self.first {
+            return Ok(());
+        }
+        write!(f, "-{}", self.last)
+    }
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        })
+    }
 }
 
 impl FromStr for Publish {
@@ -160,11 +228,8 @@ impl FromStr for Publish {
         let (rest, protocol) = match value.split_once('/') {
             None | Some((_, "tcp")) => (value.split('/').next().unwrap_or(value), Protocol::Tcp),
             Some((rest, "udp")) => (rest, Protocol::Udp),
-            Some((_, other)) => return Err(bad(other, "is neither tcp nor udp")),
-        };
-        let port = |word: &str| match word.parse() {
-            Ok(0) | Err(_) => Err(bad(word, "is no port, which go from 1 to 65535")),
-            Ok(port) => Ok(port),
+            Some((rest, "sctp")) => (rest, Protocol::Sctp),
+            Some((_, other)) => return Err(bad(other, "is none of tcp, udp, sctp")),
         };
         // An IPv6 address has colons of its own, and stands in brackets.
         let (address, ports) = match rest
@@ -182,13 +247,47 @@ impl FromStr for Publish {
         let address = address
             .map(|word| word.parse().map_err(|_| bad(word, "is no address")))
             .transpose()?;
-        let (outer, inner) = ports.split_once(':').unwrap_or((ports, ports));
+        let (outer, inner) = match ports.split_once(':') {
+            None => (ports, None),
+            Some((outer, inner)) => (outer, Some(inner)),
+        };
+        let ports = PortRange::parse(outer)?;
+        let container_port = match inner {
+            None => ports.first,
+            Some(word) => {
+                let range = PortRange::parse(word)?;
+                if word.contains('-') && range.count() != ports.count() {
+                    return Err(bad(word, "has not as many ports as the host's range"));
+                }
+                range.first
+            }
+        };
+        if u32::from(container_port) + ports.count() > 65536 {
+            let word = container_port.to_string();
+            return Err(bad(
+                &word,
+                "has not as many ports after it as the host's range",
+            ));
+        }
         Ok(Publish {
             address,
-            port: port(outer)?,
-            container_port: port(inner)?,
+            ports,
+            container_port,
             protocol,
         })
+    }
+}
+
+impl TryFrom<String> for Publish {
+    type Error = BadWord;
+    fn try_from(word: String) -> Result<Self, BadWord> {
+        word.parse()
+    }
+}
+
+impl From<Publish> for String {
+    fn from(publish: Publish) -> String {
+        publish.to_string()
     }
 }
 
@@ -199,11 +298,57 @@ impl std::fmt::Display for Publish {
             Some(address) => write!(f, "{address}:")?,
             None => {}
         }
-        write!(f, "{}:{}", self.port, self.container_port)?;
+        write!(f, "{}:{}", self.ports, self.container_ports())?;
         match self.protocol {
             Protocol::Tcp => Ok(()),
-            Protocol::Udp => f.write_str("/udp"),
+            other => write!(f, "/{other}"),
         }
+    }
+}
+
+impl Publish {
+    /// The container's ports.
+    pub fn container_ports(&self) -> PortRange {
+        PortRange {
+            first: self.container_port,
+            last: self.container_port + (self.ports.last - self.ports.first),
+        }
+    }
+
+    /// Whether it is of this family, or of both.
+    pub fn is_of(&self, v4: bool) -> bool {
+        self.address.is_none_or(|address| address.is_ipv4() == v4)
+    }
+
+    /// Whether a port of the host's is of both, which then cannot be led to two places.
+    pub fn overlaps(&self, other: &Publish) -> bool {
+        let same_address = match (self.address, other.address) {
+            (Some(ours), Some(theirs)) => {
+                let any = ours.is_unspecified() || theirs.is_unspecified();
+                ours == theirs || (any && ours.is_ipv4() == theirs.is_ipv4())
+            }
+            _ => true,
+        };
+        self.protocol == other.protocol && same_address && self.ports.overlaps(other.ports)
+    }
+
+    /// The ports as the kernel can be told of them: a range that keeps its numbers is one piece, another one a piece for each port.
+    pub fn pieces(&self) -> Vec<PortPiece> {
+        let PortRange { first, last } = self.ports;
+        if last > first && self.container_port == first {
+            return vec![PortPiece {
+                ports: self.ports,
+                to: None,
+            }];
+        }
+        let piece = |port: u16| PortPiece {
+            ports: PortRange {
+                first: port,
+                last: port,
+            },
+            to: Some(self.container_port + (port - first)),
+        };
+        (first..=last).map(piece).collect()
     }
 }
 
@@ -235,7 +380,7 @@ impl Outside {
                     .address
                     .map_or(String::new(), |address| format!("{address}/"));
                 arguments.push(option.to_owned());
-                arguments.push(format!("{address}{}:{}", it.port, it.container_port));
+                arguments.push(format!("{address}{}:{}", it.ports, it.container_ports()));
             }
         }
         arguments.extend(["-T", "none", "-U", "none"].map(str::to_owned));
@@ -1021,6 +1166,10 @@ mod tests {
             ("1:2/tcp", "1:2"),
             ("127.0.0.1:8080:80", "127.0.0.1:8080:80"),
             ("[fd00::1]:8080:80", "[fd00::1]:8080:80"),
+            ("80/sctp", "80:80/sctp"),
+            ("8000-8010", "8000-8010:8000-8010"),
+            ("8000-8010:80", "8000-8010:80-90"),
+            ("8000-8010:80-90/udp", "8000-8010:80-90/udp"),
         ] {
             assert_eq!(text.parse::<Publish>().unwrap().to_string(), shown);
         }
@@ -1028,13 +1177,47 @@ mod tests {
             ("", ""),
             ("0:80", "0"),
             ("80:65536", "65536"),
-            ("80/sctp", "sctp"),
+            ("80/dccp", "dccp"),
+            ("9-8", "9-8"),
+            ("8-9:1-3", "1-3"),
+            ("1-3:65535", "65535"),
             ("a:80", "a"),
             ("[1.2.3]:80:80", "1.2.3"),
             ("1:2:3", "2:3"),
         ] {
             let error = text.parse::<Publish>().unwrap_err().to_string();
             assert!(error.contains(&format!("`{word}`")), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_keeps_its_numbers_is_one_piece() {
+        let pieces = |text: &str| -> Vec<String> {
+            let pieces = text.parse::<Publish>().unwrap().pieces();
+            let shown = |it: &PortPiece| format!("{} {:?}", it.ports, it.to);
+            pieces.iter().map(shown).collect()
+        };
+        assert_eq!(pieces("8080:80"), ["8080 Some(80)"]);
+        assert_eq!(pieces("80"), ["80 Some(80)"]);
+        assert_eq!(pieces("1-65535"), ["1-65535 None"]);
+        assert_eq!(pieces("65534-65535:1"), ["65534 Some(1)", "65535 Some(2)"]);
+    }
+
+    #[test]
+    fn ports_that_cannot_be_led_to_two_places() {
+        for (one, other, overlap) in [
+            ("80", "80", true),
+            ("80", "81", false),
+            ("80", "80/udp", false),
+            ("80-90", "85:1", true),
+            ("127.0.0.1:80:80", "80", true),
+            ("127.0.0.1:80:80", "192.0.2.1:80:80", false),
+            ("127.0.0.1:80:80", "0.0.0.0:80:80", true),
+            ("127.0.0.1:80:80", "[::]:80:80", false),
+        ] {
+            let [one, other] = [one, other].map(|it| it.parse::<Publish>().unwrap());
+            assert_eq!(one.overlaps(&other), overlap, "{one} {other}");
+            assert_eq!(other.overlaps(&one), overlap, "{other} {one}");
         }
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::interface::KINDS;
 use super::name::{BadWord, ContainerName, IfAddr, LinkName};
-use super::net::WireSpec;
+use super::net::{Publish, WireSpec};
 use super::topology::{End, EndAddr, Place, Port, Route, Wire};
 
 /// A network's name: what a container's may be, but for the words that `--net` knows already, and without the `.`, `:` and `/` of an
@@ -308,6 +308,7 @@ impl Network {
                 network: self.name.clone(),
                 bridge: self.bridge.clone(),
                 isolated: self.isolate,
+                reflects: false,
             }),
         };
         Wire { ends: [far, near] }
@@ -321,6 +322,17 @@ pub struct Lease {
     pub network: NetworkName,
     /// The address.
     pub ip: IpAddr,
+}
+
+/// Ports of the host's that lead to a container, until it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The network by which they lead there.
+    pub network: NetworkName,
+    /// Which ports, and to which.
+    pub publish: Publish,
+    /// The container's addresses on that network, of the families that the ports are of.
+    pub to: Vec<IpAddr>,
 }
 
 /// The host's end of a wire to a network.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::interface::Interface;
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
 use super::net::Outside;
-use super::network::{Lease, NetworkName};
+use super::network::{Lease, NetworkName, Published};
 use super::step::{Gate, Hook, Step};
 use super::systemd::Scope;
 
@@ -53,6 +53,9 @@ pub struct Port {
     pub bridge: LinkName,
     /// It does not reach other such ports (bridge(8), isolated).
     pub isolated: bool,
+    /// It may send back by which it came (bridge(8), hairpin): what a container sends to a port of the host's that leads to itself. Where
+    /// bridges call netfilter (`bridge-nf-call-iptables`), that never leaves the bridge (`br_nf_pre_routing_finish`).
+    pub reflects: bool,
 }
 
 /// A wire to remove: with one end goes the other.
@@ -94,6 +97,9 @@ pub struct Node {
     /// The addresses of networks that it has, and gives back.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<Lease>,
+    /// The ports of the host's that lead to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
     /// By what the others on its networks know it beside its name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<ContainerName>,
@@ -537,6 +543,11 @@ pub enum HostStep {
         /// Which interface.
         index: usize,
     },
+    /// Lead the host's ports to it that it publishes.
+    Publish {
+        /// Which node.
+        node: usize,
+    },
     /// Run its prestart and createRuntime hooks.
     Hooks {
         /// Which node.
@@ -617,6 +628,9 @@ impl Topology {
         steps.extend((0..self.wires.len()).map(|wire| HostStep::Wire { wire }));
         steps.extend((0..self.interfaces.len()).map(|index| HostStep::Interface { index }));
         each(&mut steps, &|node, n, steps| {
+            if !n.published.is_empty() {
+                steps.push(HostStep::Publish { node });
+            }
             if n.has_gate(Gate::Hooks) {
                 steps.push(HostStep::Hooks { node });
                 steps.push(HostStep::Open {
@@ -668,6 +682,11 @@ impl Topology {
             HostStep::Outside { node } => (node, "lead it to the outside by pasta".to_owned()),
             HostStep::Loopback { node } => (node, "raise lo".to_owned()),
             HostStep::NameNetns { node } => (node, "name the network namespace".to_owned()),
+            HostStep::Publish { node } => {
+                let published = self.nodes[node].published.iter();
+                let ports: Vec<_> = published.map(|one| one.publish.to_string()).collect();
+                (node, format!("publish {}", ports.join(", ")))
+            }
             HostStep::Hooks { node } => (node, "run the hooks".to_owned()),
             HostStep::Open { node, gate } => (node, format!("open the gate `{gate}`")),
             HostStep::AwaitStart { node } => (node, "wait at the gate `start`".to_owned()),
@@ -745,6 +764,7 @@ impl Node {
             outside: None,
             die_with_parent: false,
             leases: Vec::new(),
+            published: Vec::new(),
             aliases: Vec::new(),
         }
     }

@@ -11,6 +11,7 @@ pub mod path;
 pub mod process;
 pub mod pty;
 pub mod signal;
+pub mod socket;
 pub mod tap;
 
 /// The errno of an error of the standard library; `IO` where it carries none.

@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Case> {
         errors_in_a_run_on_a_network needs [Root, Nftables],
         kills_in_a_run_on_a_network needs [Root, Nftables],
         faults_in_network_create needs [Root, Nftables],
+        faults_in_network_publish needs [Root, Nftables],
         errors_in_a_detached_run needs [Root],
         kills_in_a_detached_run needs [Root],
         errors_in_pair,
@@ -273,6 +274,7 @@ fn remove_network(host: &Host) {
 fn run_on_a_network(host: &Host, fault: Fault) {
     let mut args = RUN.to_vec();
     args[4] = "lan0";
+    args.splice(5..5, ["-p", "8080:80"]);
     for side in ["host", "f"] {
         let mut step = 0;
         loop {
@@ -337,6 +339,41 @@ fn faults_in_network_create(host: &Host) {
         }
         assert_eq!(step, 4);
     }
+}
+
+/// A port is published whole, with what undoes it on disk, or not at all.
+fn faults_in_network_publish(host: &Host) {
+    host.tincan(CREATE).ok();
+    let run = [
+        "run", "-d", "--name", "f", "--net", "lan0", "--", "sleep", "1000",
+    ];
+    host.tincan(run).ok();
+    let now = || host.sh("nft list table inet tincan-lan0; cat /run/tincan/.networks/.ports || :");
+    let before = now();
+    let publish = ["network", "publish", "f", "8080:80", "9000-9100"];
+    for kind in [Fault::Error, Fault::Kill] {
+        for step in 0..MANY {
+            let at = kind.at("publish", step);
+            let outcome = quiet(host, &publish, &at);
+            eprintln!("{at}: {outcome:?}");
+            if !outcome.met {
+                assert_eq!((outcome.code, outcome.said.as_str()), (Some(0), ""), "{at}");
+                assert!(step > 1, "there are only {step} steps");
+            } else if kind == Fault::Kill {
+                host.tincan(["gc"]).ok();
+            }
+            // What a killed one has in the journal is the container's.
+            host.tincan(["network", "unpublish", "f", "8080", "9000-9100"])
+                .any_stderr()
+                .assert();
+            assert_eq!(now(), before, "{at}");
+            if !outcome.met {
+                break;
+            }
+        }
+    }
+    host.tincan(END_F).ok();
+    remove_network(host);
 }
 
 /// What ends containers that stay.

@@ -18,6 +18,7 @@ mod net;
 mod network;
 mod oci;
 mod pair;
+mod publish;
 mod rootless;
 mod run;
 mod signals;
@@ -36,6 +37,7 @@ fn main() -> std::process::ExitCode {
         net::tests(),
         interface::tests(),
         network::tests(),
+        publish::tests(),
         doctor::tests(),
         dry_run::tests(),
         signals::tests(),

@@ -330,6 +330,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
 
     Ok(Node {
         leases: Vec::new(),
+        published: Vec::new(),
         aliases: Vec::new(),
         name: name.clone(),
         identity: Identity {
@@ -554,6 +555,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
     steps.extend(last(request.preserve_fds, request.command));
     Node {
         leases: Vec::new(),
+        published: Vec::new(),
         aliases: Vec::new(),
         name: name.clone(),
         identity: Identity {

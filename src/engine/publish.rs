@@ -1,0 +1,637 @@
+//! Published ports: which of the host's ports are whose.
+//!
+//! The file `.networks/.ports` below the state root has a line for each value of `--publish` that is somebody's: the ports, the network by
+//! which they lead to the container, and whose they are. It is replaced in one step, under a lock on the directory. What undoes it is in the
+//! container's journal, as everything.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::error::EngineError;
+use super::fault;
+use super::hold::Engine;
+use super::network::{Holder, NetworkStateError, Networks};
+use super::state::{State, StateError, Undo, file_error};
+use crate::net::netlink::Netlink;
+use crate::net::{nft, wire};
+use crate::plan::name::ContainerName;
+use crate::plan::net::Publish;
+use crate::plan::network::{Network, NetworkName, Published};
+use crate::sys::process::ProcessId;
+use crate::sys::{errno_of, socket};
+
+/// Why a port cannot be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Another container has it.
+    #[error("port {publish} is published for container {container} already, as {theirs}")]
+    Taken {
+        /// What was asked for.
+        publish: Publish,
+        /// Whose it is.
+        container: ContainerName,
+        /// What that one has.
+        theirs: Publish,
+    },
+    /// A process on the host has it.
+    #[error("port {port}/{} is in use by a process on the host; `ss -lnp` shows which", publish.protocol)]
+    InUse {
+        /// What was asked for.
+        publish: Publish,
+        /// The first port of it that is taken.
+        port: u16,
+    },
+    /// It is at an address that the host does not have.
+    #[error("port {publish}: the host has no address {address}")]
+    NoAddress {
+        /// What was asked for.
+        publish: Publish,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// It leads nowhere.
+    #[error("port {publish}: {container} has no {family} address on {network}")]
+    NoFamily {
+        /// What was asked for.
+        publish: Publish,
+        /// For whom.
+        container: ContainerName,
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+        /// The network.
+        network: NetworkName,
+    },
+    /// The container has no network by which something could come in.
+    #[error("port {publish}: {container} is on no network that leads outside")]
+    NoNetwork {
+        /// What was asked for.
+        publish: Publish,
+        /// For whom.
+        container: ContainerName,
+    },
+    /// Two of the same command.
+    #[error("port {0} is given twice")]
+    Twice(Publish),
+    /// There is nothing to take back.
+    #[error("container {container} publishes no port {publish}; it publishes {what}")]
+    NotPublished {
+        /// What was asked for.
+        publish: String,
+        /// Whose.
+        container: ContainerName,
+        /// What there is.
+        what: String,
+    },
+    /// The kernel would not.
+    #[error("{container}: publish {publish}: {cause}")]
+    Kernel {
+        /// For whom.
+        container: ContainerName,
+        /// What was being done.
+        publish: String,
+        /// Why not.
+        cause: io::Error,
+    },
+}
+
+/// A line of the file.
+struct Line {
+    publish: Publish,
+    network: NetworkName,
+    holder: Holder,
+}
+
+impl Line {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.splitn(3, ' ');
+        let mut word = || words.next();
+        Some(Line {
+            publish: word()?.parse().ok()?,
+            network: word()?.parse().ok()?,
+            holder: word()?.parse().ok()?,
+        })
+    }
+
+    fn is_of(&self, published: &Published, container: &ContainerName) -> bool {
+        self.holder.container == *container
+            && self.publish == published.publish
+            && self.network == published.network
+    }
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.publish, self.network, self.holder)
+    }
+}
+
+impl Networks<'_> {
+    fn ports_file(&self) -> PathBuf {
+        self.path.join(".ports")
+    }
+
+    fn ports(&self) -> Result<Vec<Line>, StateError> {
+        let path = self.ports_file();
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().filter_map(Line::parse).collect()),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(cause) => Err(file_error(&path)(cause)),
+        }
+    }
+
+    /// Keeps others from changing the file; none where there are no networks.
+    fn lock_ports(&self) -> Result<Option<OwnedFd>, StateError> {
+        let directory = match fs::File::open(&self.path) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(file_error(&self.path))?,
+        };
+        rustix::io::retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive))
+            .map_err(|errno| file_error(&self.path)(errno.into()))?;
+        Ok(Some(directory.into()))
+    }
+
+    fn write_ports(&self, lines: &[Line]) -> Result<(), StateError> {
+        let path = self.ports_file();
+        let next = self.path.join(".ports.next");
+        if lines.is_empty() {
+            for path in [&next, &path] {
+                super::state::remove_file(path).map_err(|errno| file_error(path)(errno.into()))?;
+            }
+            return Ok(());
+        }
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(&next, text).map_err(file_error(&next))?;
+        fs::rename(&next, &path).map_err(file_error(&path))
+    }
+
+    /// Takes ports for a container, all or none.
+    ///
+    /// # Errors
+    /// When the file cannot be written. Whose one is, where it is taken, is no error: which was asked for, what there is, and whose.
+    pub fn reserve(
+        &self,
+        wanted: &[Published],
+        holder: &Holder,
+    ) -> Result<Result<(), PublishError>, StateError> {
+        let Some(_lock) = self.lock_ports()? else {
+            return Ok(Ok(()));
+        };
+        let mut lines = self.ports()?;
+        if let Some(taken) = self.conflict(&mut lines, wanted) {
+            return Ok(Err(taken));
+        }
+        lines.extend(wanted.iter().map(|published| Line {
+            publish: published.publish,
+            network: published.network.clone(),
+            holder: holder.clone(),
+        }));
+        self.write_ports(&lines).map(Ok)
+    }
+
+    /// The first of these ports that somebody has; what is nobody's any more is taken out.
+    fn conflict(&self, lines: &mut Vec<Line>, wanted: &[Published]) -> Option<PublishError> {
+        for Published { publish, .. } in wanted {
+            let clashes = |line: &Line| line.publish.overlaps(publish);
+            lines.retain(|line| !clashes(line) || !self.is_nobodys(line));
+            if let Some(line) = lines.iter().find(|line| clashes(line)) {
+                return Some(PublishError::Taken {
+                    publish: *publish,
+                    container: line.holder.container.clone(),
+                    theirs: line.publish,
+                });
+            }
+        }
+        None
+    }
+
+    /// Who has one of these ports, if somebody has.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn port_taken(&self, wanted: &[Published]) -> Result<Option<PublishError>, StateError> {
+        Ok(self.conflict(&mut self.ports()?, wanted))
+    }
+
+    /// Gives ports back that this container has; absent is success.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn release(
+        &self,
+        published: &[Published],
+        container: &ContainerName,
+    ) -> Result<(), StateError> {
+        let ours = |line: &Line| published.iter().any(|one| line.is_of(one, container));
+        self.drop_ports(ours).map(drop)
+    }
+
+    /// Forgets what is published by a network.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn forget_ports(&self, network: &NetworkName) -> Result<(), StateError> {
+        self.drop_ports(|line| line.network == *network).map(drop)
+    }
+
+    /// Gives back the ports that are nobody's.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn clear_stale_ports(&self) -> Result<Vec<Publish>, StateError> {
+        let dropped = self.drop_ports(|line| self.is_nobodys(line))?;
+        Ok(dropped.into_iter().map(|line| line.publish).collect())
+    }
+
+    fn drop_ports(&self, is_out: impl Fn(&Line) -> bool) -> Result<Vec<Line>, StateError> {
+        let Some(_lock) = self.lock_ports()? else {
+            return Ok(Vec::new());
+        };
+        let (out, kept): (Vec<Line>, Vec<Line>) = self.ports()?.into_iter().partition(is_out);
+        if !out.is_empty() {
+            self.write_ports(&kept)?;
+        }
+        Ok(out)
+    }
+
+    /// Whether ports are nobody's: the container is not there, or has none such, and who took them is gone.
+    fn is_nobodys(&self, line: &Line) -> bool {
+        if line.holder.taker.is_alive() {
+            return false;
+        }
+        let container = &line.holder.container;
+        match self.root.load(container) {
+            Ok(state) => !state.published().any(|one| line.is_of(one, container)),
+            Err(StateError::Unknown(_)) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// What is published by a network, with for whom: by the containers' own word.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn published_by(
+        &self,
+        network: &NetworkName,
+    ) -> Result<Vec<(ContainerName, Published)>, StateError> {
+        let lines = self.ports()?;
+        let of_network = lines.iter().filter(|line| line.network == *network);
+        let containers: BTreeSet<&ContainerName> =
+            of_network.map(|line| &line.holder.container).collect();
+        let mut published = Vec::new();
+        for name in containers {
+            let state = match self.root.load(name) {
+                Err(StateError::Unknown(_)) => continue,
+                other => other?,
+            };
+            let ours = state.published().filter(|one| one.network == *network);
+            published.extend(ours.map(|one| (name.clone(), one.clone())));
+        }
+        Ok(published)
+    }
+}
+
+/// What is to be published for a container: by the first of these networks that leads outside, to its addresses there.
+///
+/// # Errors
+/// When a port has nowhere to lead to, or is asked for twice.
+pub fn plan(
+    container: &ContainerName,
+    networks: &[(Network, Vec<IpAddr>)],
+    publish: &[Publish],
+) -> Result<Vec<Published>, PublishError> {
+    let mut planned: Vec<Published> = Vec::new();
+    for publish in publish {
+        let leads = networks.iter().find(|(network, _)| !network.internal);
+        let Some((network, addrs)) = leads else {
+            return Err(PublishError::NoNetwork {
+                publish: *publish,
+                container: container.clone(),
+            });
+        };
+        let to = addrs.iter().filter(|ip| publish.is_of(ip.is_ipv4()));
+        let to: Vec<IpAddr> = to.copied().collect();
+        if to.is_empty() {
+            return Err(PublishError::NoFamily {
+                publish: *publish,
+                container: container.clone(),
+                family: if publish.is_of(true) { "IPv4" } else { "IPv6" },
+                network: network.name.clone(),
+            });
+        }
+        if planned.iter().any(|other| other.publish.overlaps(publish)) {
+            return Err(PublishError::Twice(*publish));
+        }
+        planned.push(Published {
+            network: network.name.clone(),
+            publish: *publish,
+            to,
+        });
+    }
+    Ok(planned)
+}
+
+/// Refuses ports that a process on the host has. To be called on the host.
+///
+/// # Errors
+/// The first that is taken.
+pub fn check_host(published: &[Published]) -> Result<(), PublishError> {
+    for Published { publish, to, .. } in published {
+        for ip in to {
+            let any = if ip.is_ipv4() {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+            } else {
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+            };
+            let address = publish.address.unwrap_or(any);
+            for port in publish.ports.first..=publish.ports.last {
+                match socket::try_bind(SocketAddr::new(address, port), publish.protocol) {
+                    Err(Errno::ADDRINUSE) => {
+                        let publish = *publish;
+                        return Err(PublishError::InUse { publish, port });
+                    }
+                    Err(Errno::ADDRNOTAVAIL) => {
+                        let publish = *publish;
+                        return Err(PublishError::NoAddress { publish, address });
+                    }
+                    // Nobody can say so then; the kernel leads it all the same.
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Leads ports to a container. To be called on the host.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn lead(container: &ContainerName, published: &[Published]) -> Result<(), PublishError> {
+    each_network(container, published, nft::publish)
+}
+
+/// Leads them nowhere again; absent is success. To be called on the host.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn unlead(container: &ContainerName, published: &[Published]) -> Result<(), PublishError> {
+    each_network(container, published, nft::unpublish)
+}
+
+fn each_network(
+    container: &ContainerName,
+    published: &[Published],
+    deed: impl Fn(&crate::plan::name::LinkName, &[&Published]) -> io::Result<()>,
+) -> Result<(), PublishError> {
+    let networks: BTreeSet<&NetworkName> = published.iter().map(|one| &one.network).collect();
+    for network in networks {
+        let by_it = |one: &&Published| one.network == *network;
+        let some: Vec<&Published> = published.iter().filter(by_it).collect();
+        deed(&network.bridge(), &some).map_err(|cause| PublishError::Kernel {
+            container: container.clone(),
+            publish: words(&some),
+            cause,
+        })?;
+    }
+    Ok(())
+}
+
+/// Published ports, for a message: the first few of them.
+fn words(published: &[&Published]) -> String {
+    const MANY: usize = 5;
+    let some = published.iter().take(MANY);
+    let mut words: Vec<String> = some.map(|one| one.publish.to_string()).collect();
+    if published.len() > MANY {
+        words.push(format!("{} more", published.len() - MANY));
+    }
+    words.join(", ")
+}
+
+/// Undoes what is published for a container: in the kernel, then on disk.
+///
+/// # Errors
+/// When it cannot be undone.
+pub fn undo(
+    engine: &Engine,
+    container: &ContainerName,
+    published: &[Published],
+) -> Result<(), EngineError> {
+    // A user's host goes with the last container, and what leads into it goes with the host.
+    if rustix::process::geteuid().is_root() {
+        let joined = engine.join_network();
+        joined
+            .map_err(|errno| EngineError::of_deed(container, "enter the host's network", errno))?;
+        unlead(container, published)?;
+    }
+    Ok(engine.root.networks().release(published, container)?)
+}
+
+/// The networks of a container that is there, with its addresses on each.
+///
+/// # Errors
+/// When one cannot be read.
+fn networks_of(
+    engine: &Engine,
+    state: &State,
+) -> Result<Vec<(Network, Vec<IpAddr>)>, NetworkStateError> {
+    let mut found: Vec<(Network, Vec<IpAddr>)> = Vec::new();
+    for lease in state.leases() {
+        match found.iter_mut().find(|(it, _)| it.name == lease.network) {
+            Some((_, addrs)) => addrs.push(lease.ip),
+            None => {
+                let network = engine.root.networks().load(&lease.network)?;
+                found.push((network, vec![lease.ip]));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Publishes ports of a container that runs.
+///
+/// # Errors
+/// When a port is not to be had; then nothing is published.
+pub fn add(engine: &Engine, name: &ContainerName, publish: &[Publish]) -> Result<(), EngineError> {
+    let (state, pidfd) = engine.root.open(name)?;
+    if pidfd.is_none() {
+        return Err(EngineError::NotRunning(name.clone()));
+    }
+    let published = plan(name, &networks_of(engine, &state)?, publish)?;
+    let step = |step| {
+        fault::at("publish", step).map_err(|errno| EngineError::of_deed(name, "publish", errno))
+    };
+    engine
+        .join_network()
+        .map_err(|errno| EngineError::of_deed(name, "enter the host's network", errno))?;
+    let taker = ProcessId::own().map_err(|cause| {
+        EngineError::of_deed(name, "look at tincan's own process", errno_of(&cause))
+    })?;
+    let holder = Holder {
+        container: name.clone(),
+        taker,
+    };
+    engine.root.networks().reserve(&published, &holder)??;
+    let done = check_host(&published)
+        .map_err(EngineError::from)
+        .and_then(|()| step(0))
+        .and_then(|()| {
+            journal(engine, &state, |undo| {
+                undo.push(Undo::Publish(published.clone()));
+            })
+        })
+        .and_then(|()| step(1))
+        .and_then(|()| {
+            reflect(
+                engine,
+                &engine.host_netlink().map_err(netlink_failed)?,
+                name,
+            )
+        })
+        .and_then(|()| Ok(lead(name, &published)?));
+    if done.is_err() {
+        // The first error is the one to tell; what stays is in the journal.
+        let _ = take(engine, &state, &published);
+    }
+    done
+}
+
+fn netlink_failed(cause: io::Error) -> EngineError {
+    EngineError::Wire {
+        container: "host".to_owned(),
+        action: "open netlink".to_owned(),
+        cause: cause.into(),
+    }
+}
+
+/// Lets the ports of bridges by which a running container has published ports send back to it what it sends to those.
+///
+/// # Errors
+/// When the kernel refuses.
+fn reflect(
+    engine: &Engine,
+    netlink: &Netlink,
+    container: &ContainerName,
+) -> Result<(), EngineError> {
+    let state = engine.root.load(container)?;
+    let wires = engine.root.wires(&state)?;
+    for end in wires.iter().flat_map(|wire| &wire.ends) {
+        let by_it = |network: &NetworkName| state.published().any(|one| one.network == *network);
+        if end.network.as_ref().is_some_and(by_it) {
+            match wire::reflect(netlink, &end.interface) {
+                Err(refused) if refused.errno == nix::errno::Errno::ENODEV => {}
+                other => other.map_err(|cause| EngineError::Wire {
+                    container: "host".to_owned(),
+                    action: format!("reflect on the port {}", end.interface),
+                    cause,
+                })?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Publishes ports of a container that runs no more.
+///
+/// # Errors
+/// When the container publishes none such, or the kernel refuses.
+pub fn remove(
+    engine: &Engine,
+    name: &ContainerName,
+    publish: &[Publish],
+) -> Result<(), EngineError> {
+    let state = engine.root.load(name)?;
+    let mut out = Vec::new();
+    for wanted in publish {
+        let is_it = |one: &&Published| {
+            one.publish.ports == wanted.ports
+                && one.publish.protocol == wanted.protocol
+                && (wanted.address.is_none() || one.publish.address == wanted.address)
+        };
+        let found: Vec<Published> = state.published().filter(is_it).cloned().collect();
+        if found.is_empty() {
+            let all: Vec<&Published> = state.published().collect();
+            return Err(PublishError::NotPublished {
+                publish: format!("{}/{}", wanted.ports, wanted.protocol),
+                container: name.clone(),
+                what: if all.is_empty() {
+                    "none".to_owned()
+                } else {
+                    words(&all)
+                },
+            }
+            .into());
+        }
+        out.extend(found);
+    }
+    take(engine, &state, &out)
+}
+
+/// Undoes some of what a container publishes, and takes it out of its journal.
+fn take(engine: &Engine, state: &State, out: &[Published]) -> Result<(), EngineError> {
+    undo(engine, &state.id, out)?;
+    journal(engine, state, |undo| {
+        for deed in undo.iter_mut() {
+            if let Undo::Publish(published) = deed {
+                published.retain(|one| !out.contains(one));
+            }
+        }
+        undo.retain(|deed| !matches!(deed, Undo::Publish(published) if published.is_empty()));
+    })
+}
+
+/// Changes the journal of a container that is there still.
+pub(super) fn journal(
+    engine: &Engine,
+    state: &State,
+    change: impl FnOnce(&mut Vec<Undo>),
+) -> Result<(), EngineError> {
+    let Some(_lock) = engine.root.lock(state)? else {
+        return Err(StateError::Unknown(state.id.clone()).into());
+    };
+    let mut state = engine.root.load(&state.id)?;
+    change(&mut state.undo);
+    Ok(engine.root.save(&state)?)
+}
+
+/// Leads all ports anew that are published by a network, whose bridge or rules have been made anew.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn restore(engine: &Engine, network: &Network, netlink: &Netlink) -> io::Result<()> {
+    let other = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
+    let published = engine.root.networks().published_by(&network.name);
+    let published = published.map_err(|error| other(&error))?;
+    let containers: BTreeSet<&ContainerName> = published.iter().map(|(name, _)| name).collect();
+    for name in containers {
+        reflect(engine, netlink, name).map_err(|error| other(&error))?;
+    }
+    let published: Vec<&Published> = published.iter().map(|(_, one)| one).collect();
+    if published.is_empty() {
+        return Ok(());
+    }
+    nft::publish(&network.bridge, &published)
+}
+
+impl From<PublishError> for EngineError {
+    fn from(error: PublishError) -> Self {
+        EngineError::Publish(Box::new(error))
+    }
+}
+
+impl PublishError {
+    /// The container that has the port, if one has.
+    pub fn taken_by(&self) -> Option<&ContainerName> {
+        match self {
+            PublishError::Taken { container, .. } => Some(container),
+            _ => None,
+        }
+    }
+}
