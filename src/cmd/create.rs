@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::bundle::{self, BundleArgs};
+use super::names::Names;
 use super::net::Remains;
 use super::run::has_terminal;
 use super::net;
@@ -23,6 +24,8 @@ pub struct Args {
     #[arg(short, long, value_name = "PORT")]
     publish: Vec<Publish>,
     #[command(flatten)]
+    names: Names,
+    #[command(flatten)]
     bundle: BundleArgs,
     /// The container's name
     id: ContainerName,
@@ -31,7 +34,8 @@ pub struct Args {
 /// Creates the container.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     engine.become_root(Need::Make)?;
-    let node = bundle::plan(engine, &args.id, &args.bundle, true, false)?;
+    let mut node = bundle::plan(engine, &args.id, &args.bundle, true, false)?;
+    args.names.give(engine, &mut node, &args.net)?;
     args.bundle.sockets.check(has_terminal(&node), true)?;
     // Before the network is looked at: what a killed run of this name left may have the addresses.
     undo::make_way(engine, &args.id)?;

@@ -41,6 +41,7 @@ macro_rules! commands {
 
 mod bundle;
 mod dry_run;
+mod names;
 mod net;
 
 use net::NetworkError;

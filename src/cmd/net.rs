@@ -22,7 +22,7 @@ use crate::plan::net::{
     check_together, default_name, host_link_alias, host_link_name,
 };
 use crate::plan::network::{Lease, Network, NetworkName, NetworkSpec, PortEnd, Subnet};
-use crate::plan::oci::{borrow_sysfs, give_hosts};
+use crate::plan::oci::borrow_sysfs;
 use crate::plan::topology::{
     EndAddr, Move, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
 };
@@ -202,8 +202,6 @@ pub fn attach(
                     .name
                     .clone()
                     .unwrap_or_else(|| default_name(number));
-                let is_network = |it: &NetSpec| matches!(it, NetSpec::Network(_));
-                let is_first = !specs[..number].iter().any(is_network);
                 let netlink = engine
                     .host_netlink()
                     .map_err(|e| asking("its links", Refused::from(e)))?;
@@ -216,10 +214,6 @@ pub fn attach(
                 };
                 let is_said = |v4| specs.iter().any(|spec| spec.says_default_route(v4));
                 networks.push(here.join(index, number, spec, name, is_said)?);
-                if is_first {
-                    let hosts = engine.root.networks().hosts_file(&spec.network);
-                    give_hosts(&mut topology.nodes[index], &hosts);
-                }
             }
             NetSpec::Interface(spec) => {
                 check_possible(engine, spec)?;

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 
 use super::bundle::{self, BundleArgs};
 use super::dry_run::DryRun;
+use super::names::Names;
 use super::{Usage, net, seal_own};
 use crate::engine::hold::{Engine, Up};
 use crate::engine::supervise::{Session, callers_size, supervise};
@@ -60,9 +61,8 @@ pub struct Args {
     /// Leave the state of a bundle's container when it has ended
     #[arg(long, requires = "id")]
     keep: bool,
-    /// Another name by which the others on its networks know the container
-    #[arg(long, value_name = "NAME")]
-    alias: Vec<ContainerName>,
+    #[command(flatten)]
+    names: Names,
     #[command(flatten)]
     dry_run: DryRun,
     #[command(flatten)]
@@ -115,7 +115,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         }
         node.netns_name = Some(if name.is_empty() { node.name.to_string() } else { name });
     }
-    node.aliases = args.alias.clone();
+    args.names.give(engine, &mut node, &args.net)?;
     args.bundle.sockets.check(has_terminal(&node), args.detach)?;
     if !args.dry_run.is_asked() {
         // Before the network is looked at: what a killed run of this name left may have the addresses.

@@ -433,6 +433,9 @@ impl<'a> Raising<'a> {
         undo::make_way(self.engine, &node.name)?;
         // First, so that they are given back last: when nothing of the container has them any more.
         let mut undo: Vec<Undo> = node.leases.iter().cloned().map(Undo::Lease).collect();
+        if node.own_files.is_some() {
+            undo.push(Undo::OwnFiles);
+        }
         if !node.published.is_empty() {
             undo.push(Undo::Publish(node.published.clone()));
         }
@@ -512,6 +515,9 @@ impl<'a> Raising<'a> {
             start: None,
             waits_at: None,
         });
+        if let Some(own) = &node.own_files {
+            self.engine.root.networks().make_own(&node.name, own)?;
+        }
         for lease in &node.leases {
             self.engine
                 .root

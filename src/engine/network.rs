@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -16,18 +16,17 @@ use rustix::io::Errno;
 
 use super::fault;
 use super::hold::Engine;
+use super::names::rewrite;
 use super::publish;
 use super::state::{EndRecord, StateError, StateRoot, file_error, write_json};
 use crate::net::bridge::{self, BridgeError};
 use crate::net::netlink::Netlink;
 use crate::net::{nft, wire};
+use crate::plan::hosts::HOSTS;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::host_link_alias;
 use crate::plan::network::{Lease, Network, NetworkName};
 use crate::sys::process::ProcessId;
-
-/// What every `/etc/hosts` begins with (hosts(5)).
-const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
 /// Why a network, or an address on it, cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -222,29 +221,15 @@ impl Networks<'_> {
         }
     }
 
-    /// Changes the file in place, since containers have that very file mounted; under the lock of the leases. What stays at its beginning
-    /// is not written again, and what is cut off at its end is blank lines before.
+    /// Changes the names of a network, in its file and in those that containers have of their own; under the lock of the leases.
     fn change_hosts(
         &self,
         name: &NetworkName,
         change: impl FnOnce(String) -> String,
     ) -> Result<(), NetworkStateError> {
         let path = self.hosts_file(name);
-        let change = || -> io::Result<()> {
-            let file = fs::OpenOptions::new().read(true).write(true).open(&path)?;
-            let old = io::read_to_string(&file)?;
-            let new = change(old.clone());
-            let both = old.bytes().zip(new.bytes());
-            let same = both.take_while(|(a, b)| a == b).count();
-            let mut bytes = new.as_bytes()[same..].to_vec();
-            bytes.resize(bytes.len().max(old.len() - same), b'\n');
-            file.write_all_at(&bytes, same as u64)?;
-            if new.len() < old.len() {
-                file.set_len(new.len() as u64)?;
-            }
-            Ok(())
-        };
-        change().map_err(|cause| file_error(&path)(cause).into())
+        rewrite(&path, change).map_err(file_error(&path))?;
+        Ok(self.refresh_all_own(name)?)
     }
 
     /// Takes a network that nobody is on out of everybody's sight, to be removed: whoever comes now finds none.
@@ -765,7 +750,7 @@ pub fn clear_orphans(engine: &Engine) -> Result<Vec<NetworkName>, NetworkStateEr
     Ok(cleared)
 }
 
-fn entries(path: &Path) -> Result<Vec<String>, StateError> {
+pub(super) fn entries(path: &Path) -> Result<Vec<String>, StateError> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(file_error(path))?,

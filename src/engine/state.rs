@@ -118,6 +118,8 @@ pub enum Undo {
     Outside,
     /// Give back an address of a network.
     Lease(Lease),
+    /// Remove the files of names that it has of its own.
+    OwnFiles,
     /// Let published ports lead nowhere again.
     Publish(Vec<Published>),
     /// Give back the address that made way.

@@ -103,6 +103,11 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
                     causes.push(error.to_string());
                 }
             }
+            Undo::OwnFiles => {
+                if let Err(error) = engine.root.networks().remove_own(&state.id) {
+                    causes.push(error.to_string());
+                }
+            }
             Undo::Publish(published) => {
                 if let Err(error) = publish::undo(engine, &state.id, published) {
                     causes.push(error.to_string());

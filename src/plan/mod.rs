@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod facts;
+pub mod hosts;
 pub mod interface;
 pub mod iproute2;
 pub mod name;

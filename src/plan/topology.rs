@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
+use super::hosts::OwnFiles;
 use super::interface::Interface;
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
 use super::net::Outside;
@@ -100,6 +101,9 @@ pub struct Node {
     /// The ports of the host's that lead to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
+    /// The files of names that it has of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_files: Option<OwnFiles>,
     /// By what the others on its networks know it beside its name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<ContainerName>,
@@ -765,6 +769,7 @@ impl Node {
             die_with_parent: false,
             leases: Vec::new(),
             published: Vec::new(),
+            own_files: None,
             aliases: Vec::new(),
         }
     }

@@ -211,6 +211,7 @@ fn run_over_a_rootfs(host: &Host, fault: Fault) {
     let rootfs = host.busybox_rootfs();
     let mut args = RUN.to_vec();
     args.splice(1..1, ["--rootfs", rootfs.to_str().expect("text")]);
+    args.splice(1..1, ["--add-host", "far:192.0.2.7"]);
     let (sides, after) = (&["host", "f"], &[][..]);
     Walk {
         host,

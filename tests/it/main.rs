@@ -13,6 +13,7 @@ mod interface;
 mod kernel;
 mod machine;
 mod many;
+mod names;
 mod namespaces;
 mod net;
 mod network;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         run::tests(),
         pair::tests(),
         oci::tests(),
+        names::tests(),
         namespaces::tests(),
         terminal::tests(),
         attack::tests(),

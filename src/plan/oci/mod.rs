@@ -331,6 +331,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     Ok(Node {
         leases: Vec::new(),
         published: Vec::new(),
+        own_files: None,
         aliases: Vec::new(),
         name: name.clone(),
         identity: Identity {
@@ -556,6 +557,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
     Node {
         leases: Vec::new(),
         published: Vec::new(),
+        own_files: None,
         aliases: Vec::new(),
         name: name.clone(),
         identity: Identity {
@@ -585,10 +587,10 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
     }
 }
 
-/// Lets a container with a root of its own have this file as its `/etc/hosts`, unless its bundle mounts something there: behind the
-/// other mounts, which may hide `/etc`.
-pub fn give_hosts(node: &mut Node, hosts: &Path) {
-    let destination = Path::new("/etc/hosts");
+/// Lets a container with a root of its own have this file at a path, unless its bundle mounts something there: behind the other mounts,
+/// which may hide `/etc`.
+pub fn give_file(node: &mut Node, destination: &str, source: &Path) {
+    let destination = Path::new(destination);
     let is_there =
         |step: &Step| matches!(step, Step::Mount(mount) if mount.destination == destination);
     let last = node
@@ -604,7 +606,7 @@ pub fn give_hosts(node: &mut Node, hosts: &Path) {
     let mount = Mount {
         destination: destination.to_owned(),
         what: MountWhat::Bind {
-            source: hosts.to_owned(),
+            source: source.to_owned(),
             recursive: false,
         },
         attrs: MountAttrs {
@@ -617,6 +619,35 @@ pub fn give_hosts(node: &mut Node, hosts: &Path) {
         propagation: Vec::new(),
     };
     node.steps.insert(last + 1, Step::Mount(mount));
+}
+
+/// Gives a container this host name, whatever its bundle says. Without a new namespace for it the name is somebody else's, and stays: then
+/// the answer is no.
+pub fn give_hostname(node: &mut Node, name: &str) -> bool {
+    if node.namespaces.get(&NamespaceKind::Uts) != Some(&NamespaceSource::New) {
+        return false;
+    }
+    let step = Step::Hostname(name.to_owned());
+    let is_one = |it: &&mut Step| matches!(it, Step::Hostname(_));
+    if let Some(one) = node.steps.iter_mut().find(is_one) {
+        *one = step;
+        return true;
+    }
+    // Before the rights for it are given up.
+    let is_late = |it: &Step| {
+        matches!(
+            it,
+            Step::Rlimit(_)
+                | Step::AppArmor(_)
+                | Step::NoNewPrivileges
+                | Step::User(_)
+                | Step::Capabilities(_)
+                | Step::Gate(Gate::Wired | Gate::Start)
+        )
+    };
+    let at = node.steps.iter().position(is_late);
+    node.steps.insert(at.unwrap_or(node.steps.len()), step);
+    true
 }
 
 /// A file system of the kernel's own, with nothing to run, no nodes and no set-user-ID on it.

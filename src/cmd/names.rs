@@ -1,0 +1,91 @@
+//! The names of a container: its own, those that others know it by, and those that it knows.
+
+use std::net::IpAddr;
+
+use super::Usage;
+use crate::engine::hold::Engine;
+use crate::plan::hosts::{AddedHost, HostName, OwnFiles, resolv_conf};
+use crate::plan::name::ContainerName;
+use crate::plan::net::NetSpec;
+use crate::plan::network::NetworkName;
+use crate::plan::oci::{give_file, give_hostname};
+use crate::plan::topology::Node;
+
+/// The options that name things.
+#[derive(Debug, clap::Args)]
+pub struct Names {
+    /// Another name by which the others on its networks know the container
+    #[arg(long, value_name = "NAME")]
+    alias: Vec<ContainerName>,
+    /// The container's own host name
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<HostName>,
+    /// One more name in the container's /etc/hosts
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    add_host: Vec<AddedHost>,
+    /// A server of names, for the container's /etc/resolv.conf
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<IpAddr>,
+    /// A domain in which names are looked up
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<HostName>,
+}
+
+impl Names {
+    /// Gives them to a node that is to be on the networks of these values.
+    ///
+    /// # Errors
+    /// When the node has no files, or no host name, of its own.
+    pub fn give(&self, engine: &Engine, node: &mut Node, specs: &[NetSpec]) -> Result<(), Usage> {
+        node.aliases.clone_from(&self.alias);
+        if let Some(name) = &self.hostname
+            && !give_hostname(node, name.as_str())
+        {
+            return Err(Usage::new(
+                format!(
+                    "--hostname {}: the container has the host's own name",
+                    name.as_str()
+                ),
+                "leave out `--share uts`; a bundle asks for a namespace of the type `uts`",
+            ));
+        }
+        let mut networks: Vec<NetworkName> = Vec::new();
+        for spec in specs {
+            if let NetSpec::Network(spec) = spec
+                && !networks.contains(&spec.network)
+            {
+                networks.push(spec.network.clone());
+            }
+        }
+        let resolv = resolv_conf(&self.dns, &self.dns_search);
+        let asked = !self.add_host.is_empty() || resolv.is_some();
+        if asked && !node.has_own_root() {
+            return Err(Usage::new(
+                "--add-host, --dns and --dns-search change files of the container, which has the host's",
+                "`--rootfs DIR` gives it files of its own",
+            ));
+        }
+        let store = engine.root.networks();
+        if !asked && networks.len() < 2 {
+            // Those of one network have one file, and need none of their own.
+            if let Some(network) = networks.first() {
+                give_file(node, "/etc/hosts", &store.hosts_file(network));
+            }
+            return Ok(());
+        }
+        if !node.has_own_root() {
+            return Ok(());
+        }
+        let [hosts, own_resolv] = store.own_files(&node.name);
+        give_file(node, "/etc/hosts", &hosts);
+        if resolv.is_some() {
+            give_file(node, "/etc/resolv.conf", &own_resolv);
+        }
+        node.own_files = Some(OwnFiles {
+            networks,
+            hosts: self.add_host.clone(),
+            resolv,
+        });
+        Ok(())
+    }
+}

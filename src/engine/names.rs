@@ -1,0 +1,164 @@
+//! The files of names that containers have of their own: where one is on several networks, or is to know more than they do.
+//!
+//! They are below the state root in `.hosts/NAME/`, beside what they are made of: `hosts` and `resolv.conf`, which the container has
+//! mounted, and `of.json`. Who changes the names of a network changes them in each of these that has that network.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::network::Networks;
+use super::state::{StateError, file_error, write_json};
+use crate::plan::hosts::OwnFiles;
+use crate::plan::name::ContainerName;
+use crate::plan::network::NetworkName;
+
+impl Networks<'_> {
+    fn all_own(&self) -> PathBuf {
+        self.root.path().join(".hosts")
+    }
+
+    fn own_directory(&self, name: &ContainerName) -> PathBuf {
+        self.all_own().join(name.as_str())
+    }
+
+    /// What a container that has files of its own has as `/etc/hosts` and as `/etc/resolv.conf`.
+    pub fn own_files(&self, name: &ContainerName) -> [PathBuf; 2] {
+        let directory = self.own_directory(name);
+        [directory.join("hosts"), directory.join("resolv.conf")]
+    }
+
+    /// Makes a container's own files.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn make_own(&self, name: &ContainerName, own: &OwnFiles) -> Result<(), StateError> {
+        let directory = self.own_directory(name);
+        fs::create_dir_all(&directory).map_err(file_error(&directory))?;
+        let [hosts, resolv] = self.own_files(name);
+        // Whatever the caller's umask: root of a container's user namespace, who is somebody else here, mounts them.
+        let open_to_all = || {
+            fs::write(&hosts, "")?;
+            if let Some(text) = &own.resolv {
+                fs::write(&resolv, text)?;
+                fs::set_permissions(&resolv, fs::Permissions::from_mode(0o644))?;
+            }
+            fs::set_permissions(&hosts, fs::Permissions::from_mode(0o644))?;
+            for directory in [&self.all_own(), &directory] {
+                fs::set_permissions(directory, fs::Permissions::from_mode(0o711))?;
+            }
+            Ok(())
+        };
+        open_to_all().map_err(file_error(&directory))?;
+        write_json(&directory.join("of.json"), own)?;
+        self.refresh_own(name, None)
+    }
+
+    /// Removes a container's own files; absent is success.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn remove_own(&self, name: &ContainerName) -> Result<(), StateError> {
+        let directory = self.own_directory(name);
+        match fs::remove_dir_all(&directory) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(file_error(&directory)(cause));
+            }
+            _ => {}
+        }
+        // Not empty: then it stays.
+        let _ = fs::remove_dir(self.all_own());
+        Ok(())
+    }
+
+    /// The containers with files of their own.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn with_own(&self) -> Result<Vec<ContainerName>, StateError> {
+        let names = super::network::entries(&self.all_own())?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Writes the names of a network into all containers' own files that have them.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub(super) fn refresh_all_own(&self, network: &NetworkName) -> Result<(), StateError> {
+        for name in self.with_own()? {
+            self.refresh_own(&name, Some(network))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a container's own `/etc/hosts`, if it has this network's names, or any.
+    fn refresh_own(
+        &self,
+        name: &ContainerName,
+        network: Option<&NetworkName>,
+    ) -> Result<(), StateError> {
+        let directory = self.own_directory(name);
+        let Some(_lock) = lock(&directory)? else {
+            return Ok(());
+        };
+        let Some(own) = self.own(name)? else {
+            return Ok(());
+        };
+        if network.is_some_and(|network| !own.networks.contains(network)) {
+            return Ok(());
+        }
+        let read = |network| fs::read_to_string(self.hosts_file(network)).unwrap_or_default();
+        let texts: Vec<String> = own.networks.iter().map(read).collect();
+        let [hosts, _] = self.own_files(name);
+        match rewrite(&hosts, |_| own.hosts_text(&texts)) {
+            // The container has gone.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(file_error(&hosts)),
+        }
+    }
+
+    /// What a container's own files are made of; none where it has none.
+    fn own(&self, name: &ContainerName) -> Result<Option<OwnFiles>, StateError> {
+        let path = self.own_directory(name).join("of.json");
+        match fs::read(&path) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(file_error(&path)(cause)),
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(own) => Ok(Some(own)),
+                Err(cause) => Err(file_error(&path)(cause.into())),
+            },
+        }
+    }
+}
+
+/// Keeps others from writing a container's own files; not by a lock on one of those, which the container can open, and so lock as well.
+fn lock(directory: &Path) -> Result<Option<OwnedFd>, StateError> {
+    let opened = match fs::File::open(directory) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(file_error(directory))?,
+    };
+    rustix::io::retry_on_intr(|| flock(&opened, FlockOperation::LockExclusive))
+        .map_err(|errno| file_error(directory)(errno.into()))?;
+    Ok(Some(opened.into()))
+}
+
+/// Changes a file in place, since containers have that very file mounted. What stays at its beginning is not written again, and what is
+/// cut off at its end is blank lines before.
+pub(super) fn rewrite(path: &Path, change: impl FnOnce(String) -> String) -> io::Result<()> {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let old = io::read_to_string(&file)?;
+    let new = change(old.clone());
+    let both = old.bytes().zip(new.bytes());
+    let same = both.take_while(|(a, b)| a == b).count();
+    let mut bytes = new.as_bytes()[same..].to_vec();
+    bytes.resize(bytes.len().max(old.len() - same), b'\n');
+    file.write_all_at(&bytes, same as u64)?;
+    if new.len() < old.len() {
+        file.set_len(new.len() as u64)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! The names that containers know each other and the outside by: hosts(5) and resolv.conf(5).
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::name::BadWord;
+use super::network::NetworkName;
+
+/// What every `/etc/hosts` begins with.
+pub const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+
+/// A host's or a domain's name: letters, digits, `-` and `.` (RFC 1123, 2.1), at most the kernel's 64 bytes (uname(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostName(String);
+
+impl HostName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostName {
+    type Err = BadWord;
+    fn from_str(word: &str) -> Result<Self, BadWord> {
+        let bad = |why: &str| Err(BadWord::new("host name", word, why, "web.example"));
+        if word.len() > 64 {
+            return bad("is longer than 64 bytes");
+        }
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if word.is_empty() || !word.chars().all(fits) {
+            return bad("has other than letters, digits, `-`, `_` and `.` in it");
+        }
+        let is_label = |label: &str| !label.is_empty() && !label.starts_with('-');
+        if !word.split('.').all(is_label) {
+            return bad("has a part that is empty or begins with a dash");
+        }
+        Ok(HostName(word.to_owned()))
+    }
+}
+
+/// A line of `/etc/hosts` that a user asks for: `NAME:ADDRESS`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedHost {
+    /// The name.
+    pub name: HostName,
+    /// Its address.
+    pub ip: IpAddr,
+}
+
+impl FromStr for AddedHost {
+    type Err = BadWord;
+    fn from_str(word: &str) -> Result<Self, BadWord> {
+        let bad = |word: &str, why: &str| BadWord::new("--add-host", word, why, "db:192.0.2.7");
+        let (name, ip) = word
+            .split_once(':')
+            .ok_or_else(|| bad(word, "has no `:` between name and address"))?;
+        let plain = ip.trim_start_matches('[').trim_end_matches(']');
+        Ok(AddedHost {
+            name: name.parse()?,
+            ip: plain.parse().map_err(|_| bad(ip, "is no IP address"))?,
+        })
+    }
+}
+
+/// The files of names that a container has of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnFiles {
+    /// The networks whose containers are in its `/etc/hosts`.
+    pub networks: Vec<NetworkName>,
+    /// More lines of it.
+    pub hosts: Vec<AddedHost>,
+    /// Its `/etc/resolv.conf`, where it has one of its own.
+    pub resolv: Option<String>,
+}
+
+impl OwnFiles {
+    /// The text of its `/etc/hosts`: `networks` are the texts of its networks'.
+    pub fn hosts_text(&self, networks: &[String]) -> String {
+        let mut text = HOSTS.to_owned();
+        for network in networks {
+            text.push_str(network.strip_prefix(HOSTS).unwrap_or(network));
+        }
+        for AddedHost { name, ip } in &self.hosts {
+            text.push_str(&format!("{ip}\t{}\n", name.as_str()));
+        }
+        text
+    }
+}
+
+/// The text of a `/etc/resolv.conf` with these servers and search domains; none where there are neither.
+pub fn resolv_conf(servers: &[IpAddr], search: &[HostName]) -> Option<String> {
+    if servers.is_empty() && search.is_empty() {
+        return None;
+    }
+    let mut text = String::new();
+    if !search.is_empty() {
+        let domains: Vec<&str> = search.iter().map(HostName::as_str).collect();
+        text.push_str(&format!("search {}\n", domains.join(" ")));
+    }
+    for server in servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_lines_are_checked() {
+        for (word, right) in [
+            ("web", true),
+            ("web.example", true),
+            ("my_web", true),
+            ("", false),
+            (".web", false),
+            ("we b", false),
+            ("-web", false),
+        ] {
+            assert_eq!(word.parse::<HostName>().is_ok(), right, "{word}");
+        }
+        for (word, right) in [
+            ("db:192.0.2.7", true),
+            ("db:fd00::7", true),
+            ("db:[fd00::7]", true),
+            ("db", false),
+            ("db:there", false),
+        ] {
+            assert_eq!(word.parse::<AddedHost>().is_ok(), right, "{word}");
+        }
+    }
+
+    #[test]
+    fn own_files_have_all_networks_and_lines() {
+        let own = OwnFiles {
+            hosts: vec!["db:192.0.2.7".parse().unwrap()],
+            ..OwnFiles::default()
+        };
+        let texts = ["10.9.0.2\tweb\n", "10.8.0.2\tother\n"].map(|text| format!("{HOSTS}{text}"));
+        let text = own.hosts_text(&texts);
+        let lines = "10.9.0.2\tweb\n10.8.0.2\tother\n192.0.2.7\tdb\n";
+        assert_eq!(text, format!("{HOSTS}{lines}"));
+        let servers = ["192.0.2.53".parse().unwrap(), "fd00::53".parse().unwrap()];
+        assert_eq!(
+            resolv_conf(&servers, &["example".parse().unwrap()]).unwrap(),
+            "search example\nnameserver 192.0.2.53\nnameserver fd00::53\n"
+        );
+        assert_eq!(resolv_conf(&[], &[]), None);
+    }
+}
