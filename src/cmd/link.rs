@@ -97,15 +97,24 @@ fn add(
     if dry_run.is_asked() {
         return dry_run.print(engine, &topology);
     }
+    let keeper = if first.container.as_str() == HOST { second } else { first };
+    put(engine, &topology, &keeper.container)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the one wire of a topology, whose ends are there already, with its record, which this container keeps.
+///
+/// # Errors
+/// When it cannot be made, or not be recorded; then it is not there.
+pub fn put(engine: &Engine, topology: &Topology, keeper: &ContainerName) -> anyhow::Result<()> {
     // What is recorded of interfaces of these names is of wires that have gone by themselves.
     forget_gone(engine, &topology.wires[0])?;
-    let keeper = if first.container.as_str() == HOST { second } else { first };
     let adder = ProcessId::own()?;
-    let pending = WireRecord::of(&topology.wires[0], &topology, Some(adder));
+    let pending = WireRecord::of(&topology.wires[0], topology, Some(adder));
     let root = &engine.root;
-    root.record_link(&keeper.container, &pending, adder).map_err(EngineError::from)?;
-    if let Err(error) = engine.raise(&topology) {
-        root.forget_link(&keeper.container, &pending).map_err(EngineError::from)?;
+    root.record_link(keeper, &pending, adder).map_err(EngineError::from)?;
+    if let Err(error) = engine.raise(topology) {
+        root.forget_link(keeper, &pending).map_err(EngineError::from)?;
         return Err(error.into());
     }
     let done = WireRecord {
@@ -113,13 +122,13 @@ fn add(
         ..pending
     };
     let recorded = fault::at("link", 0)
-        .map_err(|errno| EngineError::of_deed(&keeper.container, "record the wire", errno))
-        .and_then(|()| Ok(root.record_link(&keeper.container, &done, adder)?));
+        .map_err(|errno| EngineError::of_deed(keeper, "record the wire", errno))
+        .and_then(|()| Ok(root.record_link(keeper, &done, adder)?));
     if let Err(error) = recorded {
-        if let Some(own) = done.end_of(&keeper.container) {
+        if let Some(own) = done.end_of(keeper) {
             // The record is the cause to tell; what cannot be undone now is pending, for `gc`.
             let removal = Removal {
-                container: keeper.container.clone(),
+                container: keeper.clone(),
                 interface: own.interface.clone(),
             };
             let undoing = Topology {
@@ -130,7 +139,7 @@ fn add(
         }
         return Err(error.into());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Where an end is, and what its interface is called.
@@ -202,7 +211,10 @@ fn far_end(engine: &Engine, interface: LinkName) -> anyhow::Result<Removal> {
 }
 
 /// Removes wires, and the records of them.
-fn remove(engine: &Engine, topology: &Topology) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When one cannot be removed.
+pub fn remove(engine: &Engine, topology: &Topology) -> anyhow::Result<()> {
     engine.raise(topology)?;
     for removal in &topology.removals {
         let Removal { container, interface } = removal;
@@ -237,7 +249,10 @@ fn forget_gone(engine: &Engine, wire: &Wire) -> anyhow::Result<()> {
 }
 
 /// Forgets the wires of which this holds.
-fn forget(engine: &Engine, is_gone: impl Fn(&WireRecord) -> bool) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When a record cannot be removed.
+pub fn forget(engine: &Engine, is_gone: impl Fn(&WireRecord) -> bool) -> anyhow::Result<()> {
     for (keeper, record) in records(engine)? {
         if is_gone(&record) {
             engine.root.forget_link(&keeper, &record).map_err(EngineError::from)?;

@@ -40,6 +40,7 @@ macro_rules! commands {
 }
 
 mod bundle;
+mod connect;
 mod dry_run;
 mod names;
 mod net;

@@ -252,6 +252,52 @@ pub fn attach(
     Ok(())
 }
 
+/// Plans the wire by which a running container, in whose namespace `inside` is, comes to be on a network, and takes its addresses. Its
+/// default routes stay where there are some.
+///
+/// # Errors
+/// When what is asked for is not to be had.
+pub fn connect(
+    engine: &Engine,
+    inside: &Netlink,
+    container: &ContainerName,
+    spec: &NetworkSpec,
+) -> Result<(Wire, Vec<Lease>), NetworkError> {
+    let network = engine.root.networks().load(&spec.network);
+    let network = network.map_err(EngineError::from)?;
+    let joining = Joining {
+        engine,
+        network: &network,
+        container: container.clone(),
+        remains: Remains::Clear,
+    };
+    let name = match &spec.wire.name {
+        Some(name) => name.clone(),
+        None => free_interface(inside)?,
+    };
+    if link(inside, &name)?.is_some() {
+        let why = format!("is an interface of {container} already");
+        return Err(BadWord::new("interface name", name.as_str(), why, "name=eth1").into());
+    }
+    let host = engine
+        .host_netlink()
+        .map_err(|e| asking("its links", Refused::from(e)))?;
+    let leads = |v4| -> Result<bool, NetworkError> {
+        let has = wire::has_default_route(inside, v4);
+        let has = has.map_err(|cause| asking(format!("the routes of {container}"), cause))?;
+        Ok(!network.internal && !has)
+    };
+    let port = PortEnd {
+        name: free_host_interface(&host, container)?,
+        alias: host_link_alias(container, &name, engine.root.path()),
+        default_v4: leads(true)?,
+        default_v6: leads(false)?,
+    };
+    let (addrs, leases) = joining.take_all(spec)?;
+    let at = Place::Running(container.clone());
+    Ok((network.wire(spec, &addrs, at, name, port), leases))
+}
+
 /// Plans the ports that are published for a node, and takes them for it.
 fn publish_by(
     engine: &Engine,
@@ -302,6 +348,31 @@ impl Joining<'_> {
     fn lease(&self, ip: IpAddr) -> Lease {
         let network = self.network.name.clone();
         Lease { network, ip }
+    }
+
+    /// Takes an address of each subnet: the ones that are asked for, and any for the others. The network is made whole before where
+    /// somebody has taken something of it away.
+    fn take_all(&self, spec: &NetworkSpec) -> Result<(Vec<IpAddr>, Vec<Lease>), NetworkError> {
+        for ip in &spec.addrs {
+            self.network.check_address(*ip)?;
+        }
+        let mtu = spec.wire.mtu.or(self.network.mtu);
+        let subnets = &self.network.subnets;
+        let prefixes: Vec<IfAddr> = subnets.iter().map(|it| it.prefix).collect();
+        check_mtu(mtu, &prefixes)?;
+        if self.remains == Remains::Clear {
+            network::ensure(self.engine, self.network).map_err(EngineError::from)?;
+        }
+        let mut addrs = Vec::new();
+        for subnet in subnets {
+            let asked = spec.addrs.iter().find(|ip| subnet.prefix.covers(**ip));
+            addrs.push(match asked {
+                Some(ip) => self.take_asked(*ip)?,
+                None => self.take_any(subnet)?,
+            });
+        }
+        let leases = addrs.iter().map(|ip| self.lease(*ip)).collect();
+        Ok((addrs, leases))
     }
 
     /// Takes an address, if nobody has it.
@@ -590,31 +661,14 @@ impl Here<'_> {
     ) -> Result<(Network, Vec<IpAddr>), NetworkError> {
         let networks = self.engine.root.networks();
         let network = networks.load(&spec.network).map_err(EngineError::from)?;
-        for ip in &spec.addrs {
-            network.check_address(*ip)?;
-        }
-        let mtu = spec.wire.mtu.or(network.mtu);
-        let prefixes: Vec<IfAddr> = network.subnets.iter().map(|it| it.prefix).collect();
-        check_mtu(mtu, &prefixes)?;
-        if self.remains == Remains::Clear {
-            network::ensure(self.engine, &network).map_err(EngineError::from)?;
-        }
         let joining = Joining {
             engine: self.engine,
             network: &network,
             container: self.topology.nodes[node].name.clone(),
             remains: self.remains,
         };
-        let mut addrs = Vec::new();
-        for subnet in &network.subnets {
-            let asked = spec.addrs.iter().find(|ip| subnet.prefix.covers(**ip));
-            let ip = match asked {
-                Some(ip) => joining.take_asked(*ip)?,
-                None => joining.take_any(subnet)?,
-            };
-            addrs.push(ip);
-            self.topology.nodes[node].leases.push(joining.lease(ip));
-        }
+        let (addrs, leases) = joining.take_all(spec)?;
+        self.topology.nodes[node].leases.extend(leases);
         // The first network that leads out of a family does so for the container, unless the user has said another way.
         let leads = |v4: bool| {
             let ends = self.topology.wires.iter().flat_map(|wire| &wire.ends);
@@ -629,7 +683,7 @@ impl Here<'_> {
             default_v4: leads(true),
             default_v6: leads(false),
         };
-        let wire = network.wire(spec, &addrs, node, name, port);
+        let wire = network.wire(spec, &addrs, Place::Node(node), name, port);
         self.topology.wires.push(wire);
         Ok((network, addrs))
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Format, aligned, print_json};
+use super::{Format, aligned, connect, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::network::{self, NetworkStateError};
@@ -15,7 +15,7 @@ use crate::net::bridge;
 use crate::net::wire;
 use crate::plan::name::{BadWord, ContainerName, IfAddr};
 use crate::plan::net::{Publish, parse_route};
-use crate::plan::network::{Network, NetworkName, Subnet};
+use crate::plan::network::{Network, NetworkName, NetworkSpec, Subnet};
 use crate::plan::topology::Route;
 
 /// The arguments of `tincan network`.
@@ -69,6 +69,23 @@ enum Verb {
     Inspect {
         /// Its name
         name: NetworkName,
+    },
+    /// Put a running container on a network
+    Connect {
+        /// The network, as a value of --net: NAME[,ADDR…][,mac=,mtu=,name=,route=]
+        network: NetworkSpec,
+        /// The container
+        container: ContainerName,
+        /// Another name by which the others on the network know the container
+        #[arg(long, value_name = "NAME")]
+        alias: Vec<ContainerName>,
+    },
+    /// Take a running container off a network
+    Disconnect {
+        /// The network
+        network: NetworkName,
+        /// The container
+        container: ContainerName,
     },
     /// Lead ports of the host's to a running container on a network
     Publish {
@@ -134,6 +151,18 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             engine.become_root(Need::Join)?;
             let network = engine.root.networks().load(&name).map_err(EngineError::from)?;
             print_json(&shown(engine, network)?)?;
+        }
+        Verb::Connect {
+            network,
+            container,
+            alias,
+        } => {
+            engine.become_root(Need::Join)?;
+            connect::connect(engine, &network, &container, &alias)?;
+        }
+        Verb::Disconnect { network, container } => {
+            engine.become_root(Need::Join)?;
+            connect::disconnect(engine, &network, &container)?;
         }
         Verb::Publish { container, ports } => {
             engine.become_root(Need::Join)?;

@@ -230,6 +230,12 @@ impl Engine {
         Ok(taken)
     }
 
+    /// Leaves addresses to a container whose journal has them.
+    pub fn keep(&self, leases: &[Lease]) {
+        let mut taken = self.leases.borrow_mut();
+        taken.retain(|(lease, _)| !leases.contains(lease));
+    }
+
     /// Takes ports for a container that is planned, as [`Engine::take`] does addresses.
     ///
     /// # Errors
@@ -501,9 +507,7 @@ impl<'a> Raising<'a> {
         let first = self.held.first().map(|held| &held.node.name);
         self.engine.root.claim(&state, first)?;
         // The journal has them now.
-        let mut leases = self.engine.leases.borrow_mut();
-        leases.retain(|(lease, _)| !node.leases.contains(lease));
-        drop(leases);
+        self.engine.keep(&node.leases);
         let mut ports = self.engine.ports.borrow_mut();
         ports.retain(|(_, container)| *container != node.name);
         drop(ports);

@@ -5,17 +5,24 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
+use super::error::EngineError;
+use super::hold::Engine;
 use super::network::Networks;
-use super::state::{StateError, file_error, write_json};
+use super::publish;
+use super::state::{StateError, Undo, file_error, write_json};
 use crate::plan::hosts::OwnFiles;
 use crate::plan::name::ContainerName;
 use crate::plan::network::NetworkName;
+use crate::sys::mount::{self, Change};
+use crate::sys::path::{self, Missing};
+use crate::sys::process::{self, Cloned, Ended, ProcessId};
 
 impl Networks<'_> {
     fn all_own(&self) -> PathBuf {
@@ -161,4 +168,103 @@ pub(super) fn rewrite(path: &Path, change: impl FnOnce(String) -> String) -> io:
         file.set_len(new.len() as u64)?;
     }
     Ok(())
+}
+
+/// Lets a running container know the names of just those networks that it is on now. Where it had the file of one network, it gets a file
+/// of its own over that; where its `/etc/hosts` is none of ours, it keeps that.
+///
+/// # Errors
+/// When a file cannot be written, or not be mounted.
+pub fn follow_networks(engine: &Engine, name: &ContainerName) -> Result<(), EngineError> {
+    let state = engine.root.load(name)?;
+    // Over the host's own files nobody has names.
+    if state.rootfs == Path::new("/") {
+        return Ok(());
+    }
+    let store = engine.root.networks();
+    let mut networks: Vec<NetworkName> = Vec::new();
+    for lease in state.leases() {
+        if !networks.contains(&lease.network) {
+            networks.push(lease.network.clone());
+        }
+    }
+    if let Some(mut own) = store.own(name)? {
+        own.networks = networks;
+        let path = store.own_directory(name).join("of.json");
+        let next = store.own_directory(name).join("of.json.next");
+        write_json(&next, &own)?;
+        fs::rename(&next, &path).map_err(file_error(&path))?;
+        return Ok(store.refresh_own(name, None)?);
+    }
+    let failed = |errno| EngineError::of_deed(name, "mount its own /etc/hosts", errno);
+    let Some(process) = state.process else {
+        return Ok(());
+    };
+    if !is_replaceable(&store, process).map_err(failed)? {
+        return Ok(());
+    }
+    publish::journal(engine, &state, |undo| undo.push(Undo::OwnFiles))?;
+    let own = OwnFiles {
+        networks,
+        ..OwnFiles::default()
+    };
+    store.make_own(name, &own)?;
+    let [hosts, _] = store.own_files(name);
+    mount_over(process, &hosts).map_err(failed)
+}
+
+/// Where it is in a container.
+const ETC_HOSTS: &str = "/etc/hosts";
+
+/// Whether a container's `/etc/hosts` is a network's, or a file of its root file system, and nothing that somebody has mounted there.
+fn is_replaceable(store: &Networks<'_>, process: ProcessId) -> Result<bool, Errno> {
+    let root = path::open(
+        Path::new(&format!("/proc/{}/root", process.pid)),
+        OFlags::PATH | OFlags::DIRECTORY,
+    )?;
+    let hosts = match path::open_in_root(root.as_fd(), Path::new(ETC_HOSTS), OFlags::PATH) {
+        Err(Errno::NOENT) => return Ok(true),
+        other => other?,
+    };
+    if !path::is_mount_root(hosts.as_fd())? {
+        return Ok(true);
+    }
+    let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+    let theirs = identity(path::status(hosts.as_fd())?);
+    let networks = store.all().unwrap_or_default();
+    let ours = networks.iter().filter_map(|network| {
+        let file = fs::File::open(store.hosts_file(&network.name)).ok()?;
+        Some(identity(path::status(file.as_fd()).ok()?))
+    });
+    Ok(ours.into_iter().any(|ours| ours == theirs))
+}
+
+/// Mounts a file on a container's `/etc/hosts`: a process that goes to its mount namespace does it, and ends.
+fn mount_over(container: ProcessId, file: &Path) -> Result<(), Errno> {
+    let tree = mount::clone_path(file, false)?;
+    let change = Change {
+        set: libc::MOUNT_ATTR_RDONLY
+            | libc::MOUNT_ATTR_NOSUID
+            | libc::MOUNT_ATTR_NODEV
+            | libc::MOUNT_ATTR_NOEXEC,
+        ..Change::default()
+    };
+    mount::set_attributes(tree.as_fd(), change)?;
+    let target = container.open().ok_or(Errno::SRCH)?;
+    let child = match process::clone(0, None)? {
+        Cloned::Child => {
+            let done = process::join_all(target.as_fd(), libc::CLONE_NEWNS).and_then(|()| {
+                let root = path::open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
+                let at = path::open_or_make(root.as_fd(), Path::new(ETC_HOSTS), Missing::File)?;
+                mount::attach(tree.as_fd(), at.as_fd())
+            });
+            process::exit_now(done.err().map_or(0, Errno::raw_os_error))
+        }
+        Cloned::Parent { pidfd, .. } => pidfd,
+    };
+    match process::wait(child.as_fd())? {
+        Ended::Code(0) => Ok(()),
+        Ended::Code(code) => Err(Errno::from_raw_os_error(code)),
+        Ended::Signal(_) => Err(Errno::INTR),
+    }
 }

@@ -45,6 +45,25 @@ pub enum NetworkStateError {
         /// The containers.
         whose: String,
     },
+    /// A container is on it already.
+    #[error("{container} is on network {network} already")]
+    Joined {
+        /// The container.
+        container: ContainerName,
+        /// The network.
+        network: NetworkName,
+    },
+    /// A container is not on it.
+    #[error("{container} is not on network {network}")]
+    NotJoined {
+        /// The container.
+        container: ContainerName,
+        /// The network.
+        network: NetworkName,
+    },
+    /// A container that has the host's network namespace.
+    #[error("{0} has the host's own network, and can be on no other")]
+    OnHost(ContainerName),
     /// A file could not be read or written.
     #[error(transparent)]
     State(#[from] StateError),

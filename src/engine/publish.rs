@@ -574,6 +574,19 @@ pub fn remove(
     take(engine, &state, &out)
 }
 
+/// Takes back what a container publishes by a network.
+///
+/// # Errors
+/// As [`remove`].
+pub fn withdraw(engine: &Engine, state: &State, network: &NetworkName) -> Result<(), EngineError> {
+    let by_it = |one: &&Published| one.network == *network;
+    let out: Vec<Published> = state.published().filter(by_it).cloned().collect();
+    if out.is_empty() {
+        return Ok(());
+    }
+    take(engine, state, &out)
+}
+
 /// Undoes some of what a container publishes, and takes it out of its journal.
 fn take(engine: &Engine, state: &State, out: &[Published]) -> Result<(), EngineError> {
     undo(engine, &state.id, out)?;
@@ -588,7 +601,10 @@ fn take(engine: &Engine, state: &State, out: &[Published]) -> Result<(), EngineE
 }
 
 /// Changes the journal of a container that is there still.
-pub(super) fn journal(
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn journal(
     engine: &Engine,
     state: &State,
     change: impl FnOnce(&mut Vec<Undo>),

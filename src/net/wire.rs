@@ -2,7 +2,7 @@
 //! know of the links of a namespace.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -632,6 +632,30 @@ fn match_route(ip: IpAddr) -> Request {
     let destination = RouteAttribute::Destination(RouteAddress::from(ip));
     question.attributes.push(destination);
     Request::new(RouteNetlinkMessage::GetRoute(question), 0)
+}
+
+/// Whether a namespace has a route to everywhere, of IPv4 or of IPv6: to an address that nobody has (RFC 5737, RFC 3849).
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn has_default_route(netlink: &Netlink, v4: bool) -> Result<bool, Refused> {
+    let nobody = if v4 {
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, 255))
+    } else {
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xffff))
+    };
+    match netlink.request(match_route(nobody)) {
+        Ok(_) => Ok(true),
+        Err(refused)
+            if matches!(
+                refused.errno,
+                Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(refused) => Err(refused),
+    }
 }
 
 /// Who has this address as seen from a namespace, if anybody. It takes one to three requests however many links there are:

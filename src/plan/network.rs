@@ -252,7 +252,7 @@ impl Network {
         &self,
         spec: &NetworkSpec,
         addrs: &[IpAddr],
-        node: usize,
+        at: Place,
         name: LinkName,
         port: PortEnd,
     ) -> Wire {
@@ -284,7 +284,7 @@ impl Network {
         }));
         let mtu = spec.wire.mtu.or(self.mtu);
         let near = End {
-            at: Place::Node(node),
+            at,
             name,
             mac: spec.wire.mac,
             mtu,

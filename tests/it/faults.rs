@@ -25,6 +25,7 @@ pub fn tests() -> Vec<Case> {
         kills_in_a_run_on_a_network needs [Root, Nftables],
         faults_in_network_create needs [Root, Nftables],
         faults_in_network_publish needs [Root, Nftables],
+        faults_in_network_connect needs [Root, Nftables],
         errors_in_a_detached_run needs [Root],
         kills_in_a_detached_run needs [Root],
         errors_in_pair,
@@ -340,6 +341,49 @@ fn faults_in_network_create(host: &Host) {
         }
         assert_eq!(step, 4);
     }
+}
+
+/// Whether a container comes to a network or leaves it: killed anywhere, it can do so again.
+fn faults_in_network_connect(host: &Host) {
+    host.tincan(CREATE).ok();
+    let rootfs = host.busybox_rootfs();
+    let rootfs = rootfs.to_str().expect("text");
+    for kind in [Fault::Error, Fault::Kill] {
+        for side in ["connect", "link", "host", "disconnect", "unlink", "publish"] {
+            for step in 0..MANY {
+                let run = ["run", "-d", "--rootfs", rootfs, "--name", "f"];
+                host.tincan(run.iter().chain(&["--", "sleep", "1000"])).ok();
+                let at = kind.at(side, step);
+                let connect = ["network", "connect", "lan0", "f"];
+                let disconnect = ["network", "disconnect", "lan0", "f"];
+                let outcomes = [
+                    quiet(host, &connect, &at),
+                    quiet(host, &["network", "publish", "f", "8080:80"], &at),
+                    quiet(host, &disconnect, &at),
+                ];
+                let met = outcomes.iter().any(|outcome| outcome.met);
+                eprintln!("{at}: {outcomes:?}");
+                host.tincan(["gc"]).ok();
+                if !met {
+                    let all_went = outcomes.iter().all(|outcome| outcome.code == Some(0));
+                    assert!(all_went, "{at}: {outcomes:?}");
+                }
+                // Whatever there is of it now, it comes to be on the network, and no more.
+                let _ = quiet(host, &disconnect, NO_FAULT);
+                host.tincan(connect).ok();
+                let ping = ["exec", "f", "ping", "-q", "-c1", "-W5", "10.9.0.1"];
+                host.tincan(ping).ok();
+                host.tincan(disconnect).ok();
+                let rules = host.sh("nft list table inet tincan-lan0");
+                assert!(!rules.contains("elements"), "{at}: {rules}");
+                host.tincan(END_F).ok();
+                if !met {
+                    break;
+                }
+            }
+        }
+    }
+    remove_network(host);
 }
 
 /// A port is published whole, with what undoes it on disk, or not at all.

@@ -3,6 +3,7 @@
 mod attack;
 mod bad_input;
 mod clean;
+mod connect;
 mod doctor;
 mod dry_run;
 #[cfg(feature = "faults")]
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         pair::tests(),
         oci::tests(),
         names::tests(),
+        connect::tests(),
         namespaces::tests(),
         terminal::tests(),
         attack::tests(),

@@ -68,7 +68,7 @@ fn pings(addresses: &[&str]) -> String {
 }
 
 /// Fails the test unless a container reaches an address, or does not. What is to be there may take its time on a busy machine.
-fn reaches(host: &Host, from: &str, to: &str, expected: bool) {
+pub fn reaches(host: &Host, from: &str, to: &str, expected: bool) {
     let patience = if expected { "-W10" } else { "-W1" };
     let ping = ["exec", from, "ping", "-q", "-c1", patience, to];
     let code = host

@@ -1,0 +1,170 @@
+//! `tincan network connect` and `disconnect`: running containers come to networks, and leave them.
+
+use std::os::fd::AsFd as _;
+
+use super::{link, net};
+use crate::engine::error::EngineError;
+use crate::engine::fault;
+use crate::engine::hold::{Engine, enter_running};
+use crate::engine::names;
+use crate::engine::network::NetworkStateError;
+use crate::engine::publish;
+use crate::engine::state::{EndRecord, State, Undo, WireRecord};
+use crate::net::netlink::Netlink;
+use crate::net::wire;
+use crate::plan::name::{ContainerName, LinkName};
+use crate::plan::network::{Lease, NetworkName, NetworkSpec};
+use crate::plan::topology::{Removal, Topology};
+
+/// Puts a running container on a network.
+///
+/// # Errors
+/// When that is not to be had; then it is not on it.
+pub fn connect(
+    engine: &Engine,
+    spec: &NetworkSpec,
+    container: &ContainerName,
+    aliases: &[ContainerName],
+) -> anyhow::Result<()> {
+    let (netns, inside) = enter_running(engine, container)?;
+    let stat = |of| rustix::fs::fstat(of).map(|it| (it.st_dev, it.st_ino));
+    let host = crate::sys::netns::current()?;
+    if stat(netns.as_fd())? == stat(host.as_fd())? {
+        return Err(EngineError::from(NetworkStateError::OnHost(container.clone())).into());
+    }
+    let state = engine.root.load(container).map_err(EngineError::from)?;
+    if !interfaces(engine, &state, &inside, &spec.network)?.is_empty() {
+        let (container, network) = (container.clone(), spec.network.clone());
+        return Err(EngineError::from(NetworkStateError::Joined { container, network }).into());
+    }
+    // What a connection that was killed has left.
+    leave(engine, &state, &spec.network)?;
+    let (wire, leases) = net::connect(engine, &inside, container, spec)?;
+    let topology = Topology {
+        wires: vec![wire],
+        ..Topology::default()
+    };
+    let step = |step| {
+        fault::at("connect", step)
+            .map_err(|errno| EngineError::of_deed(container, "connect", errno))
+    };
+    step(0)?;
+    publish::journal(engine, &state, |undo| {
+        // First, so that they are given back last.
+        undo.splice(0..0, leases.iter().cloned().map(Undo::Lease));
+    })?;
+    engine.keep(&leases);
+    let done = step(1)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| link::put(engine, &topology, container))
+        .and_then(|()| Ok(step(2)?))
+        .and_then(|()| {
+            let networks = engine.root.networks();
+            for lease in &leases {
+                networks
+                    .announce(lease, container, aliases)
+                    .map_err(EngineError::from)?;
+            }
+            Ok(names::follow_networks(engine, container)?)
+        });
+    if done.is_err() {
+        // The first error is the one to tell; what stays is in the journal.
+        let _ = disconnect(engine, &spec.network, container);
+    }
+    done
+}
+
+/// Takes a container off a network, with its wire, its addresses, its names there, and the ports that are published by it.
+///
+/// # Errors
+/// When it is not on it, or something of it cannot be undone.
+pub fn disconnect(
+    engine: &Engine,
+    network: &NetworkName,
+    container: &ContainerName,
+) -> anyhow::Result<()> {
+    let state = engine.root.load(container).map_err(EngineError::from)?;
+    engine
+        .root
+        .networks()
+        .load(network)
+        .map_err(EngineError::from)?;
+    let (_netns, inside) = enter_running(engine, container)?;
+    let found = interfaces(engine, &state, &inside, network)?;
+    if found.is_empty() && !state.leases().any(|lease| lease.network == *network) {
+        let (container, network) = (container.clone(), network.clone());
+        return Err(EngineError::from(NetworkStateError::NotJoined { container, network }).into());
+    }
+    let step = |step| {
+        fault::at("disconnect", step)
+            .map_err(|errno| EngineError::of_deed(container, "disconnect", errno))
+    };
+    step(0)?;
+    publish::withdraw(engine, &state, network)?;
+    step(1)?;
+    let removals = found.into_iter().map(|interface| Removal {
+        container: container.clone(),
+        interface,
+    });
+    let topology = Topology {
+        removals: removals.collect(),
+        ..Topology::default()
+    };
+    link::remove(engine, &topology)?;
+    step(2)?;
+    leave(engine, &state, network)?;
+    Ok(names::follow_networks(engine, container)?)
+}
+
+/// The container's ends of its wires to a network that are there.
+fn interfaces(
+    engine: &Engine,
+    state: &State,
+    inside: &Netlink,
+    network: &NetworkName,
+) -> anyhow::Result<Vec<LinkName>> {
+    let wires = engine.root.wires(state).map_err(EngineError::from)?;
+    let near = wires
+        .iter()
+        .filter(|record| is_to(record, network))
+        .filter_map(|record| record.end_of(&state.id));
+    let is_there = |end: &&EndRecord| wire::link_by_name(inside, &end.interface).is_ok();
+    Ok(near
+        .filter(is_there)
+        .map(|end| end.interface.clone())
+        .collect())
+}
+
+fn is_to(record: &WireRecord, network: &NetworkName) -> bool {
+    record
+        .ends
+        .iter()
+        .any(|end| end.network.as_ref() == Some(network))
+}
+
+/// Gives back a container's addresses of a network, forgets what is recorded of its wires there, and takes both out of its journal.
+fn leave(engine: &Engine, state: &State, network: &NetworkName) -> anyhow::Result<()> {
+    let id = &state.id;
+    link::forget(engine, |record| {
+        record.end_of(id).is_some() && is_to(record, network)
+    })?;
+    let leases: Vec<Lease> = state
+        .leases()
+        .filter(|lease| lease.network == *network)
+        .cloned()
+        .collect();
+    if leases.is_empty() {
+        return Ok(());
+    }
+    for lease in &leases {
+        engine
+            .root
+            .networks()
+            .give_back(lease, id)
+            .map_err(EngineError::from)?;
+    }
+    publish::journal(engine, state, |undo| {
+        undo.retain(|deed| !matches!(deed, Undo::Lease(lease) if lease.network == *network));
+    })?;
+    Ok(())
+}
