@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd as _;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
@@ -13,6 +14,7 @@ use nix::errno::Errno;
 use crate::plan::name::LinkName;
 use crate::plan::net::Protocol;
 use crate::plan::network::{Network, Published};
+use crate::sys::channel;
 
 /// Messages of nftables: the subsystem's number is the upper byte of their type (NFNL_SUBSYS_NFTABLES).
 const NFTABLES: u16 = 10;
@@ -45,12 +47,10 @@ const VERDICT: u32 = 0;
 /// How many elements one message has: its list's length is a number of 16 bits, and one takes about 100 bytes.
 const ELEMENTS: usize = 500;
 
-/// The maps of published ports for a family: protocol, the host's port and the host's address lead to an address and a port, or to an
-/// address alone, where the port stays. The host's are ranges, so that any number of ports can be one element.
+/// The maps of published ports for a family.
 struct Ports {
-    name: &'static str,
-    /// The other map, where the port stays.
-    kept: &'static str,
+    /// Their names: where one address alone is asked for, where any is, and where many ports keep their numbers.
+    names: [&'static str; 3],
     family: u8,
     /// Bytes of an address.
     address: usize,
@@ -60,9 +60,29 @@ struct Ports {
     kind: u32,
 }
 
+/// One of the maps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Map {
+    /// Protocol, port and address of the host lead to an address and a port.
+    At,
+    /// Protocol and port of the host, at whichever address of its own, do.
+    Any,
+    /// Protocol and a range of ports, and one of addresses, lead to an address, where the port is the same: any number of ports is one
+    /// element. In a map of ranges an element costs 70 µs to remove among a thousand (net/netfilter/nft_set_pipapo.c), in the others, which
+    /// are hashes, one.
+    Ranges,
+}
+
+impl Map {
+    const ALL: [Map; 3] = [Map::At, Map::Any, Map::Ranges];
+
+    fn has_address(self) -> bool {
+        self != Map::Any
+    }
+}
+
 const PORTS4: Ports = Ports {
-    name: "ports4",
-    kept: "ranges4",
+    names: ["at4", "ports4", "ranges4"],
     family: libc::NFPROTO_IPV4 as u8,
     address: 4,
     destination: 16,
@@ -70,8 +90,7 @@ const PORTS4: Ports = Ports {
 };
 
 const PORTS6: Ports = Ports {
-    name: "ports6",
-    kept: "ranges6",
+    names: ["at6", "ports6", "ranges6"],
     family: libc::NFPROTO_IPV6 as u8,
     address: 16,
     destination: 24,
@@ -83,9 +102,8 @@ impl Ports {
         if ip.is_ipv4() { &PORTS4 } else { &PORTS6 }
     }
 
-    /// The name of the map that leads to a port, or of the other one.
-    fn map(&self, to_port: bool) -> &'static str {
-        if to_port { self.name } else { self.kept }
+    fn name(&self, map: Map) -> &'static str {
+        self.names[map as usize]
     }
 }
 
@@ -198,10 +216,12 @@ fn way_out(batch: &mut Batch, table: &str, network: &Network) {
 /// What comes for a published port of the host's, from elsewhere or from the host itself, is led to its container.
 fn way_in(batch: &mut Batch, table: &str, network: &Network) {
     let bridge = network.bridge.as_str();
-    for (number, subnet) in (1..).step_by(2).zip(&network.subnets) {
-        let ports = Ports::of(subnet.prefix.ip);
-        batch.ports(table, ports, true, number);
-        batch.ports(table, ports, false, number + 1);
+    let mut number = 0;
+    for subnet in &network.subnets {
+        for map in Map::ALL {
+            number += 1;
+            batch.ports(table, Ports::of(subnet.prefix.ip), map, number);
+        }
     }
     // The host's loopback addresses, which the bridge lets through for answers, are not for its containers to send to, or from.
     batch.chain(table, "guard", "filter", libc::NF_INET_PRE_ROUTING, -300); // NF_IP_PRI_RAW
@@ -220,8 +240,9 @@ fn way_in(batch: &mut Batch, table: &str, network: &Network) {
         batch.chain(table, chain, "nat", hook, -100); // NF_IP_PRI_NAT_DST
         for subnet in &network.subnets {
             let ports = Ports::of(subnet.prefix.ip);
-            batch.rule(table, chain, &|it| it.lead(ports, true));
-            batch.rule(table, chain, &|it| it.lead(ports, false));
+            for map in Map::ALL {
+                batch.rule(table, chain, &|it| it.lead(ports, map));
+            }
         }
     }
 }
@@ -263,15 +284,11 @@ fn change_elements(
     flags: libc::c_int,
 ) -> io::Result<()> {
     let mut batch = Batch::default();
-    for (ports, to_port) in [
-        (&PORTS4, true),
-        (&PORTS4, false),
-        (&PORTS6, true),
-        (&PORTS6, false),
-    ] {
+    let families = [&PORTS4, &PORTS6].into_iter();
+    for (ports, map) in families.flat_map(|ports| Map::ALL.map(|map| (ports, map))) {
         let elements: Vec<Attributes> = published
             .iter()
-            .flat_map(|one| elements(one, ports, to_port))
+            .flat_map(|one| elements(one, ports, map))
             .collect();
         for some in elements.chunks(ELEMENTS) {
             let mut list = Attributes::default();
@@ -280,7 +297,7 @@ fn change_elements(
             }
             let mut change = Attributes::default();
             change.text(1, &format!("tincan-{bridge}")); // NFTA_SET_ELEM_LIST_TABLE
-            change.text(2, ports.map(to_port)); // NFTA_SET_ELEM_LIST_SET
+            change.text(2, ports.name(map)); // NFTA_SET_ELEM_LIST_SET
             change.nested(3, &list); // NFTA_SET_ELEM_LIST_ELEMENTS
             batch.message(message, flags, &change);
         }
@@ -289,7 +306,7 @@ fn change_elements(
 }
 
 /// The elements of a map for published ports: as a rule one for each address that they lead to.
-fn elements(published: &Published, ports: &Ports, to_port: bool) -> Vec<Attributes> {
+fn elements(published: &Published, ports: &Ports, map: Map) -> Vec<Attributes> {
     let publish = &published.publish;
     let protocol = match publish.protocol {
         Protocol::Tcp => libc::IPPROTO_TCP,
@@ -302,27 +319,40 @@ fn elements(published: &Published, ports: &Ports, to_port: bool) -> Vec<Attribut
     for to in published
         .to
         .iter()
-        .filter(|to| Ports::of(**to).name == ports.name)
+        .filter(|to| Ports::of(**to).family == ports.family)
     {
         let octets = |ip: IpAddr| match ip {
             IpAddr::V4(ip) => ip.octets().to_vec(),
             IpAddr::V6(ip) => ip.octets().to_vec(),
         };
-        let (low, high) = match publish.address.filter(|ip| !ip.is_unspecified()) {
+        let own = publish.address.filter(|ip| !ip.is_unspecified());
+        let (low, high) = match own {
             Some(ip) => (octets(ip), octets(ip)),
             None => (vec![0; ports.address], vec![0xff; ports.address]),
         };
         for piece in publish.pieces() {
-            if piece.to.is_some() != to_port {
+            let its = match (piece.to, own) {
+                (None, _) => Map::Ranges,
+                (Some(_), Some(_)) => Map::At,
+                (Some(_), None) => Map::Any,
+            };
+            if its != map {
                 continue;
             }
-            let key =
-                |port, address: &[u8]| [&[protocol, 0, 0, 0], &field(port)[..], address].concat();
+            let key = |port, address: &[u8]| {
+                let mut key = [&[protocol, 0, 0, 0], &field(port)[..]].concat();
+                if map.has_address() {
+                    key.extend(address);
+                }
+                key
+            };
             let mut element = Attributes::default();
             element.value(1, &key(piece.ports.first, &low)); // NFTA_SET_ELEM_KEY
             let data = [octets(*to), piece.to.map_or(Vec::new(), field)].concat();
             element.value(2, &data); // NFTA_SET_ELEM_DATA
-            element.value(10, &key(piece.ports.last, &high)); // NFTA_SET_ELEM_KEY_END
+            if map == Map::Ranges {
+                element.value(10, &key(piece.ports.last, &high)); // NFTA_SET_ELEM_KEY_END
+            }
             elements.push(element);
         }
     }
@@ -524,7 +554,7 @@ impl Expressions {
     }
 
     /// The packet is for an address of the host's, whichever, and leads to where the map says.
-    fn lead(&mut self, ports: &Ports, to_port: bool) {
+    fn lead(&mut self, ports: &Ports, map: Map) {
         let mut local = Attributes::default();
         local.number(1, REGISTER); // NFTA_FIB_DREG
         local.number(2, 3); // NFTA_FIB_RESULT: NFT_FIB_RESULT_ADDRTYPE
@@ -534,15 +564,13 @@ impl Expressions {
             .compare(true, &u32::from(libc::RTN_LOCAL).to_ne_bytes())
             .meta_to(libc::NFT_META_L4PROTO, KEY)
             // The destination port of all of them: RFC 9293, 3.1; RFC 768; RFC 9260, 3.1.
-            .payload_to(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, KEY + 1)
-            .payload_to(
-                libc::NFT_PAYLOAD_NETWORK_HEADER,
-                ports.destination,
-                ports.address,
-                KEY + 2,
-            );
+            .payload_to(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, KEY + 1);
+        if map.has_address() {
+            let base = libc::NFT_PAYLOAD_NETWORK_HEADER;
+            self.payload_to(base, ports.destination, ports.address, KEY + 2);
+        }
         let mut lookup = Attributes::default();
-        lookup.text(1, ports.map(to_port)); // NFTA_LOOKUP_SET
+        lookup.text(1, ports.name(map)); // NFTA_LOOKUP_SET
         lookup.number(2, KEY); // NFTA_LOOKUP_SREG
         lookup.number(3, FOUND); // NFTA_LOOKUP_DREG
         self.expression("lookup", &lookup);
@@ -551,7 +579,7 @@ impl Expressions {
         nat.number(1, libc::NFT_NAT_DNAT.cast_unsigned()); // NFTA_NAT_TYPE
         nat.number(2, u32::from(ports.family)); // NFTA_NAT_FAMILY
         nat.number(3, FOUND); // NFTA_NAT_REG_ADDR_MIN
-        if to_port {
+        if map != Map::Ranges {
             nat.number(5, port); // NFTA_NAT_REG_PROTO_MIN
         }
         self.expression("nat", &nat);
@@ -637,36 +665,45 @@ impl Batch {
     }
 
     /// A map of a family's published ports, which the batch knows by this number.
-    fn ports(&mut self, table: &str, ports: &Ports, to_port: bool, number: u32) {
+    fn ports(&mut self, table: &str, ports: &Ports, map: Map, number: u32) {
         // A type of several fields has six bits for each (`concat_type_alloc` in nft); 12 is a protocol, 13 a port.
+        const PROTOCOL: u32 = 12;
+        const PORT: u32 = 13;
         let kind = |fields: &[u32]| fields.iter().fold(0, |kind, field| kind << 6 | field);
-        let (data, length) = match to_port {
-            true => (kind(&[ports.kind, 13]), 4),
-            false => (ports.kind, 0),
-        };
         let address = u32::try_from(ports.address).expect("4 or 16");
-        let mut fields = Attributes::default();
-        for bytes in [1, 2, address] {
-            let mut field = Attributes::default();
-            field.number(1, bytes); // NFTA_SET_FIELD_LEN
-            fields.nested(1, &field); // NFTA_LIST_ELEM
+        let (key, key_length) = match map.has_address() {
+            true => (kind(&[PROTOCOL, PORT, ports.kind]), 4 + 4 + address),
+            false => (kind(&[PROTOCOL, PORT]), 4 + 4),
+        };
+        let (data, data_length) = match map {
+            Map::Ranges => (ports.kind, address),
+            Map::At | Map::Any => (kind(&[ports.kind, PORT]), address + 4),
+        };
+        let mut set = Attributes::default();
+        set.text(1, table); // NFTA_SET_TABLE
+        set.text(2, ports.name(map)); // NFTA_SET_NAME
+        let mut flags = libc::NFT_SET_MAP.cast_unsigned();
+        if map == Map::Ranges {
+            // NFT_SET_CONCAT: ranges are of each field, not of the whole key.
+            const CONCAT: u32 = 1 << 7;
+            flags |= libc::NFT_SET_INTERVAL.cast_unsigned() | CONCAT;
+            let mut fields = Attributes::default();
+            for bytes in [1, 2, address] {
+                let mut field = Attributes::default();
+                field.number(1, bytes); // NFTA_SET_FIELD_LEN
+                fields.nested(1, &field); // NFTA_LIST_ELEM
+            }
+            let mut description = Attributes::default();
+            description.nested(2, &fields); // NFTA_SET_DESC_CONCAT
+            set.nested(9, &description); // NFTA_SET_DESC
         }
-        let mut description = Attributes::default();
-        description.nested(2, &fields); // NFTA_SET_DESC_CONCAT
-        // NFT_SET_CONCAT: ranges are of each field, not of the whole key (net/netfilter/nft_set_pipapo.c).
-        const CONCAT: u32 = 1 << 7;
-        let flags = libc::NFT_SET_INTERVAL | libc::NFT_SET_MAP;
-        let mut map = Attributes::default();
-        map.text(1, table); // NFTA_SET_TABLE
-        map.text(2, ports.map(to_port)); // NFTA_SET_NAME
-        map.number(3, flags.cast_unsigned() | CONCAT); // NFTA_SET_FLAGS
-        map.number(4, kind(&[12, 13, ports.kind])); // NFTA_SET_KEY_TYPE
-        map.number(5, 4 + 4 + address); // NFTA_SET_KEY_LEN
-        map.number(6, data); // NFTA_SET_DATA_TYPE
-        map.number(7, address + length); // NFTA_SET_DATA_LEN
-        map.nested(9, &description); // NFTA_SET_DESC
-        map.number(10, number); // NFTA_SET_ID
-        self.message(NEW_SET, libc::NLM_F_CREATE, &map);
+        set.number(3, flags); // NFTA_SET_FLAGS
+        set.number(4, key); // NFTA_SET_KEY_TYPE
+        set.number(5, key_length); // NFTA_SET_KEY_LEN
+        set.number(6, data); // NFTA_SET_DATA_TYPE
+        set.number(7, data_length); // NFTA_SET_DATA_LEN
+        set.number(10, number); // NFTA_SET_ID
+        self.message(NEW_SET, libc::NLM_F_CREATE, &set);
     }
 
     /// Sends the messages, framed as a batch where they change something, and reads the answers.
@@ -681,6 +718,9 @@ impl Batch {
         }
         let socket = Socket::new(NETLINK_NETFILTER)?;
         socket.send_to(&self.bytes, &SocketAddr::new(0, 0), 0)?;
+        // Whoever closes such a socket waits until what anybody has deleted is freed, which takes 10 ms and more (`nft_rcv_nl_event` in
+        // net/netfilter/nf_tables_api.c).
+        let _ = channel::close_behind(socket.as_fd());
         let mut answered = 0;
         while answered < self.answered {
             // The answers are there when the call returns: the kernel does all in the sender's context (`netlink_unicast_kernel`).

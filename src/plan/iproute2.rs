@@ -69,15 +69,30 @@ fn elements(verb: &str, published: &Published) -> Vec<String> {
             IpAddr::V6(_) => ("6", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
         };
         let own = publish.address.filter(|address| !address.is_unspecified());
-        let at = own.map_or(any.to_owned(), |address| address.to_string());
         for piece in publish.pieces() {
-            let (map, target) = match piece.to {
-                Some(port) => ("ports", format!("{ip} . {port}")),
-                None => ("ranges", ip.to_string()),
-            };
             let (table, protocol, ports) = (network.bridge(), publish.protocol, piece.ports);
+            let (map, key, target) = match (piece.to, own) {
+                (None, own) => {
+                    let at = own.map_or(any.to_owned(), |address| address.to_string());
+                    (
+                        "ranges",
+                        format!("{protocol} . {ports} . {at}"),
+                        ip.to_string(),
+                    )
+                }
+                (Some(port), Some(address)) => (
+                    "at",
+                    format!("{protocol} . {ports} . {address}"),
+                    format!("{ip} . {port}"),
+                ),
+                (Some(port), None) => (
+                    "ports",
+                    format!("{protocol} . {ports}"),
+                    format!("{ip} . {port}"),
+                ),
+            };
             lines.push(format!(
-                "nft '{verb} element inet tincan-{table} {map}{family} {{ {protocol} . {ports} . {at} : {target} }}'"
+                "nft '{verb} element inet tincan-{table} {map}{family} {{ {key} : {target} }}'"
             ));
         }
     }

@@ -104,6 +104,27 @@ pub fn report(to: impl AsFd, report: Report, fd: Option<BorrowedFd<'_>>) -> Resu
     send_with(to, &bytes, fd)
 }
 
+/// Lets a worker of the kernel's have the last reference to what is open here, so that nobody waits for its closing once the caller has let
+/// go of it: it is sent to a socket that is sent to itself, which nobody can receive from any more, and which the kernel's collector of
+/// such things frees (net/unix/garbage.c, `unix_gc`; before Linux 6.8 it does so in the caller's time).
+///
+/// # Errors
+/// As socketpair(2) and sendmsg(2); then the caller's own closing is the last.
+pub fn close_behind(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let (here, there) = pair()?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [here.as_fd(), fd];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    rustix::net::sendmsg(
+        &there,
+        &[IoSlice::new(b"x")],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )
+    .map(drop)
+}
+
 /// Sends some bytes, with a descriptor or without.
 ///
 /// # Errors
