@@ -5,4 +5,5 @@ pub mod interface;
 pub mod netlink;
 pub mod nft;
 pub mod probe;
+pub mod sockets;
 pub mod wire;
