@@ -61,8 +61,16 @@ impl Networks<'_> {
             Ok(())
         };
         open_to_all().map_err(file_error(&directory))?;
-        write_json(&directory.join("of.json"), own)?;
+        self.write_own(name, own)?;
         self.refresh_own(name, None)
+    }
+
+    /// Writes down what a container's own files are made of, in one step.
+    fn write_own(&self, name: &ContainerName, own: &OwnFiles) -> Result<(), StateError> {
+        let path = self.own_directory(name).join("of.json");
+        let next = self.own_directory(name).join("of.json.next");
+        write_json(&next, own)?;
+        fs::rename(&next, &path).map_err(file_error(&path))
     }
 
     /// Removes a container's own files; absent is success.
@@ -190,10 +198,7 @@ pub fn follow_networks(engine: &Engine, name: &ContainerName) -> Result<(), Engi
     }
     if let Some(mut own) = store.own(name)? {
         own.networks = networks;
-        let path = store.own_directory(name).join("of.json");
-        let next = store.own_directory(name).join("of.json.next");
-        write_json(&next, &own)?;
-        fs::rename(&next, &path).map_err(file_error(&path))?;
+        store.write_own(name, &own)?;
         return Ok(store.refresh_own(name, None)?);
     }
     let failed = |errno| EngineError::of_deed(name, "mount its own /etc/hosts", errno);

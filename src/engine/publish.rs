@@ -4,7 +4,7 @@
 //! which they lead to the container, and whose they are. It is replaced in one step, under a lock on the directory. What undoes it is in the
 //! container's journal, as everything.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,7 +22,7 @@ use super::state::{State, StateError, Undo, file_error};
 use crate::net::netlink::Netlink;
 use crate::net::{nft, sockets, wire};
 use crate::plan::name::ContainerName;
-use crate::plan::net::{Protocol, Publish};
+use crate::plan::net::{PortSet, Protocol, Publish};
 use crate::plan::network::{Network, NetworkName, Published};
 use crate::sys::process::ProcessId;
 use crate::sys::{errno_of, socket};
@@ -197,7 +197,14 @@ impl Networks<'_> {
 
     /// The first of these ports that somebody has; what is nobody's any more is taken out.
     fn conflict(&self, lines: &mut Vec<Line>, wanted: &[Published]) -> Option<PublishError> {
+        let mut ports = PortSet::default();
+        for line in lines.iter() {
+            ports.insert(&line.publish);
+        }
         for Published { publish, .. } in wanted {
+            if !ports.meets(publish) {
+                continue;
+            }
             let clashes = |line: &Line| line.publish.overlaps(publish);
             lines.retain(|line| !clashes(line) || !self.is_nobodys(line));
             if let Some(line) = lines.iter().find(|line| clashes(line)) {
@@ -228,7 +235,13 @@ impl Networks<'_> {
         published: &[Published],
         container: &ContainerName,
     ) -> Result<(), StateError> {
-        let ours = |line: &Line| published.iter().any(|one| line.is_of(one, container));
+        let all: HashSet<_> = published
+            .iter()
+            .map(|it| (&it.network, it.publish))
+            .collect();
+        let ours = |line: &Line| {
+            line.holder.container == *container && all.contains(&(&line.network, line.publish))
+        };
         self.drop_ports(ours).map(drop)
     }
 
@@ -245,7 +258,26 @@ impl Networks<'_> {
     /// # Errors
     /// When the file cannot be written.
     pub fn clear_stale_ports(&self) -> Result<Vec<Publish>, StateError> {
-        let dropped = self.drop_ports(|line| self.is_nobodys(line))?;
+        // Each container is looked at once, however many ports it has.
+        let mut lines = self.ports()?;
+        lines.retain(|line| !line.holder.taker.is_alive());
+        let mut whose: BTreeMap<&ContainerName, Vec<&Line>> = BTreeMap::new();
+        for line in &lines {
+            whose.entry(&line.holder.container).or_default().push(line);
+        }
+        let mut stale: HashSet<String> = HashSet::new();
+        for (container, lines) in whose {
+            let state = match self.root.load(container) {
+                Err(StateError::Unknown(_)) => None,
+                Err(_) => continue,
+                Ok(state) => Some(state),
+            };
+            let published = state.iter().flat_map(State::published);
+            let has: HashSet<_> = published.map(|it| (&it.network, it.publish)).collect();
+            let is_stale = |line: &&Line| !has.contains(&(&line.network, line.publish));
+            stale.extend(lines.into_iter().filter(is_stale).map(Line::to_string));
+        }
+        let dropped = self.drop_ports(|line| stale.contains(&line.to_string()))?;
         Ok(dropped.into_iter().map(|line| line.publish).collect())
     }
 
@@ -308,6 +340,7 @@ pub fn plan(
     publish: &[Publish],
 ) -> Result<Vec<Published>, PublishError> {
     let mut planned: Vec<Published> = Vec::new();
+    let mut ports = PortSet::default();
     for publish in publish {
         let leads = networks.iter().find(|(network, _)| !network.internal);
         let Some((network, addrs)) = leads else {
@@ -326,9 +359,11 @@ pub fn plan(
                 network: network.name.clone(),
             });
         }
-        if planned.iter().any(|other| other.publish.overlaps(publish)) {
+        let overlaps = |other: &Published| other.publish.overlaps(publish);
+        if ports.meets(publish) && planned.iter().any(overlaps) {
             return Err(PublishError::Twice(*publish));
         }
+        ports.insert(publish);
         planned.push(Published {
             network: network.name.clone(),
             publish: *publish,

@@ -131,7 +131,7 @@ impl FromStr for NetSpec {
 }
 
 /// Ports of the host's that lead into a container: `[ADDR:]PORT[-PORT][:PORT[-PORT]][/tcp|udp|sctp]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Publish {
     /// The host's address that they are at; without, all of them.
@@ -145,7 +145,7 @@ pub struct Publish {
 }
 
 /// Ports that follow each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PortRange {
     /// The first.
     pub first: u16,
@@ -154,7 +154,7 @@ pub struct PortRange {
 }
 
 /// What ports are of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -173,7 +173,44 @@ pub struct PortPiece {
     pub to: Option<u16>,
 }
 
+/// Ports that somebody has, whatever their addresses: by it, most of those that do not overlap are told apart at once.
+#[derive(Debug, Clone)]
+pub struct PortSet([Vec<u64>; 3]);
+
+impl Default for PortSet {
+    fn default() -> Self {
+        PortSet([(); 3].map(|()| vec![0; 65536 / 64]))
+    }
+}
+
+impl PortSet {
+    /// Adds the ports.
+    pub fn insert(&mut self, publish: &Publish) {
+        let words = &mut self.0[publish.protocol as usize];
+        for (word, bits) in publish.ports.words() {
+            words[word] |= bits;
+        }
+    }
+
+    /// Whether one of the ports is in it.
+    pub fn meets(&self, publish: &Publish) -> bool {
+        let words = &self.0[publish.protocol as usize];
+        let mut own = publish.ports.words();
+        own.any(|(word, bits)| words[word] & bits != 0)
+    }
+}
+
 impl PortRange {
+    /// The range as bits of words of 64.
+    fn words(self) -> impl Iterator<Item = (usize, u64)> {
+        let (first, last) = (usize::from(self.first), usize::from(self.last));
+        (first / 64..=last / 64).map(move |word| {
+            let low = first.saturating_sub(word * 64);
+            let high = (last - word * 64).min(63);
+            (word, (u64::MAX << low) & (u64::MAX >> (63 - high)))
+        })
+    }
+
     /// Whether they have a port in common.
     pub fn overlaps(self, other: PortRange) -> bool {
         self.first <= other.last && other.first <= self.last
@@ -1201,6 +1238,29 @@ mod tests {
         assert_eq!(pieces("80"), ["80 Some(80)"]);
         assert_eq!(pieces("1-65535"), ["1-65535 None"]);
         assert_eq!(pieces("65534-65535:1"), ["65534 Some(1)", "65535 Some(2)"]);
+    }
+
+    #[test]
+    fn sets_of_ports() {
+        let mut set = PortSet::default();
+        for text in ["80", "8000-9000", "65535/udp"] {
+            set.insert(&text.parse().unwrap());
+        }
+        for (text, meets) in [
+            ("80", true),
+            ("79", false),
+            ("81", false),
+            ("1-79", false),
+            ("1-80", true),
+            ("80/udp", false),
+            ("8063-8064", true),
+            ("9000-9001", true),
+            ("9001-65535", false),
+            ("1-65535/udp", true),
+            ("1-65534/udp", false),
+        ] {
+            assert_eq!(set.meets(&text.parse().unwrap()), meets, "{text}");
+        }
     }
 
     #[test]

@@ -559,7 +559,10 @@ fn without_a_way_outside_users_are_told(host: &Host) {
     let said = host
         .user_tincan(["run", "-p", "80", "--", "true"])
         .fails(125);
-    assert!(said.contains("`80:80` goes with a network: `--net lan0`, or `--net pasta`"), "{said}");
+    assert!(
+        said.contains("`80:80` goes with a network: `--net lan0`, or `--net pasta`"),
+        "{said}"
+    );
     let said = host
         .tincan(["run", "--net", "pasta", "--", "true"])
         .fails(125);
