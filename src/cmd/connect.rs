@@ -27,11 +27,7 @@ pub fn connect(
     aliases: &[ContainerName],
 ) -> anyhow::Result<()> {
     let (netns, inside) = enter_running(engine, container)?;
-    let stat = |of| rustix::fs::fstat(of).map(|it| (it.st_dev, it.st_ino));
-    let host = crate::sys::netns::current()?;
-    if stat(netns.as_fd())? == stat(host.as_fd())? {
-        return Err(EngineError::from(NetworkStateError::OnHost(container.clone())).into());
-    }
+    net::check_own_network(container, netns.as_fd())?;
     let state = engine.root.load(container).map_err(EngineError::from)?;
     if !interfaces(engine, &state, &inside, &spec.network)?.is_empty() {
         let (container, network) = (container.clone(), spec.network.clone());

@@ -1,19 +1,27 @@
-//! `tincan link`: wires between running containers, or a container and the host, added and removed live.
+//! `tincan link`: wires between running containers, or a container and the host, and interfaces of other kinds, added, changed and removed
+//! live.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
 use super::dry_run::DryRun;
+use super::link_set::{self as set, Set};
 use super::net::HOST;
 use super::{Format, Usage, aligned, net, print_json};
 use crate::engine::error::EngineError;
-use crate::engine::fault;
 use crate::engine::hold::{Engine, enter_running};
-use crate::engine::state::{EndRecord, Status, WireRecord};
+use crate::engine::state::{EndRecord, InterfaceRecord, Status, WireRecord};
 use crate::engine::user::Need;
-use crate::net::wire;
+use crate::engine::{fault, loan, undo};
+use crate::net::wire::{self, Link};
+use crate::plan::interface::{InterfaceKind, InterfaceSpec};
 use crate::plan::name::{ContainerName, LinkName};
-use crate::plan::net::{PairEnd, pair_wire};
+use crate::plan::net::{LinkEnd, PairEnd, pair_wire};
+use crate::plan::network::NetworkName;
 use crate::plan::topology::{Place, Removal, Topology, Wire};
 use crate::sys::process::ProcessId;
 
@@ -26,15 +34,17 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Put a wire between two running containers; `host` is the host
+    /// Put a wire between two running containers, or give one an interface of another kind; `host` is the host
     Add {
-        /// The two ends: NAME=ADDR[,ADDR…][,mac=,mtu=,gw=,route=,name=]
-        #[arg(required = true, num_args = 2, value_names = ["END", "END"])]
-        ends: Vec<PairEnd>,
+        /// The two ends, NAME=ADDR[,ADDR…][,mac=,mtu=,gw=,route=,name=]; or NAME=KIND as a value of --net, macvlan:eth0,192.0.2.7/24
+        #[arg(required = true, num_args = 1..=2, value_names = ["END", "END"])]
+        ends: Vec<LinkEnd>,
         #[command(flatten)]
         dry_run: DryRun,
     },
-    /// Remove a wire by one of its ends
+    /// Change an interface of a running container
+    Set(Set),
+    /// Remove a wire by one of its ends, or an interface of another kind
     Del {
         /// The container
         container: ContainerName,
@@ -43,7 +53,7 @@ enum Verb {
         #[command(flatten)]
         dry_run: DryRun,
     },
-    /// List the wires of all running containers
+    /// List the wires and other interfaces of all running containers
     List {
         /// How to print
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
@@ -55,11 +65,26 @@ enum Verb {
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     match args.verb {
         Verb::Add { ends, dry_run } => {
-            let [first, second] = ends.as_slice() else {
-                unreachable!("clap takes two ends");
+            return match ends.as_slice() {
+                [LinkEnd::Wire(first), LinkEnd::Wire(second)] => {
+                    add(engine, first, second, &dry_run)
+                }
+                [LinkEnd::Interface(container, spec)] => {
+                    add_interface(engine, container, spec, &dry_run)
+                }
+                [LinkEnd::Wire(end)] => Err(Usage::new(
+                    format!("the wire of {} has one end", end.container),
+                    "tincan link add ns1=10.0.0.1/24 ns2=10.0.0.2/24",
+                )
+                .into()),
+                _ => Err(Usage::new(
+                    "an interface that is no wire has no other end",
+                    "tincan link add ns1=macvlan:eth0,192.0.2.7/24",
+                )
+                .into()),
             };
-            return add(engine, first, second, &dry_run);
         }
+        Verb::Set(args) => return set::run(args, engine),
         Verb::Del {
             container,
             interface,
@@ -100,6 +125,77 @@ fn add(
     let keeper = if first.container.as_str() == HOST { second } else { first };
     put(engine, &topology, &keeper.container)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn add_interface(
+    engine: &Engine,
+    container: &ContainerName,
+    spec: &InterfaceSpec,
+    dry_run: &DryRun,
+) -> anyhow::Result<ExitCode> {
+    dry_run.become_root(engine, Need::Join)?;
+    net::check_name(container)?;
+    let (netns, inside) = enter_running(engine, container)?;
+    net::check_own_network(container, netns.as_fd())?;
+    let name = match &spec.wire.name {
+        Some(name) => name.clone(),
+        None => net::free_interface(&inside)?,
+    };
+    net::check_new(&inside, container, &name, &spec.wire)?;
+    let at = Place::Running(container.clone());
+    let interface = net::interface(engine, spec, at, name)?;
+    let topology = Topology {
+        interfaces: vec![interface],
+        ..Topology::default()
+    };
+    if dry_run.is_asked() {
+        return dry_run.print(engine, &topology);
+    }
+    put_interface(engine, &topology, container)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the one interface of a topology in a running container, with its record.
+fn put_interface(
+    engine: &Engine,
+    topology: &Topology,
+    container: &ContainerName,
+) -> anyhow::Result<()> {
+    let root = &engine.root;
+    let state = root.load(container).map_err(EngineError::from)?;
+    let interface = &topology.interfaces[0];
+    let adder = ProcessId::own()?;
+    let pending = InterfaceRecord::of(interface, Some(adder));
+    // What is recorded under this name is of one that has gone by itself.
+    let recorded = root.interfaces(&state).map_err(EngineError::from)?;
+    let is_gone = |old: &&InterfaceRecord| {
+        old.interface == pending.interface && !old.pending.is_some_and(ProcessId::is_alive)
+    };
+    for old in recorded.iter().filter(is_gone) {
+        root.forget_interface(container, old).map_err(EngineError::from)?;
+    }
+    root.record_interface(container, &pending, adder).map_err(EngineError::from)?;
+    let made = || -> Result<(), EngineError> {
+        if let Some(loan) = interface.kind.loan() {
+            loan::begin(engine, &state, loan)?;
+        }
+        engine.raise(topology)?;
+        fault::at("link", 0)
+            .map_err(|errno| EngineError::of_deed(container, "record the interface", errno))?;
+        let done = InterfaceRecord {
+            pending: None,
+            ..pending.clone()
+        };
+        Ok(root.record_interface(container, &done, adder)?)
+    };
+    if let Err(error) = made() {
+        // The first error is the one to tell; what cannot be undone now is pending, for `gc`.
+        if let Ok(now) = root.load(container) {
+            let _ = undo::clear_interface(engine, &now, &pending);
+        }
+        return Err(error.into());
+    }
+    Ok(())
 }
 
 /// Makes the one wire of a topology, whose ends are there already, with its record, which this container keeps.
@@ -184,12 +280,29 @@ fn del(
     if dry_run.is_asked() {
         return dry_run.print(engine, &topology);
     }
-    remove(engine, &topology)?;
+    let Removal { container, interface } = &topology.removals[0];
+    let state = engine.root.load(container).map_err(EngineError::from)?;
+    let others = engine.root.interfaces(&state).map_err(EngineError::from)?;
+    match others.into_iter().find(|it| it.interface == *interface) {
+        Some(InterfaceRecord {
+            kind: InterfaceKind::Phys { device, loan: None },
+            ..
+        }) => {
+            let what = format!("{interface} is {device} of the host, which the bundle has given {container} for good");
+            return Err(Usage::new(what, "its `linux.netDevices` says so").into());
+        }
+        Some(record) if is_there_in(engine, container, interface) => {
+            fault::at("unlink", 0)
+                .map_err(|errno| EngineError::of_deed(container, "remove the interface", errno))?;
+            undo::clear_interface(engine, &state, &record)?;
+        }
+        _ => remove(engine, &topology)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The container's end of the wire whose other end is this interface on the host.
-fn far_end(engine: &Engine, interface: LinkName) -> anyhow::Result<Removal> {
+pub(super) fn far_end(engine: &Engine, interface: LinkName) -> anyhow::Result<Removal> {
     for (_, record) in records(engine)? {
         let [a, b] = &record.ends;
         for (end, far) in [(a, b), (b, a)] {
@@ -262,7 +375,7 @@ pub fn forget(engine: &Engine, is_gone: impl Fn(&WireRecord) -> bool) -> anyhow:
 }
 
 /// The records of the wires of all containers that are up, each with the container that keeps it.
-fn records(engine: &Engine) -> anyhow::Result<Vec<(ContainerName, WireRecord)>> {
+pub(super) fn records(engine: &Engine) -> anyhow::Result<Vec<(ContainerName, WireRecord)>> {
     let mut found = Vec::new();
     for name in engine.root.names().map_err(EngineError::from)? {
         let Ok(state) = engine.root.load(&name) else {
@@ -279,33 +392,134 @@ fn records(engine: &Engine) -> anyhow::Result<Vec<(ContainerName, WireRecord)>> 
 
 /// Whether both ends of a wire are there still: its containers run, and have the interfaces.
 fn is_there(engine: &Engine, end: &EndRecord) -> bool {
-    let netlink = match &end.container {
-        None => engine.host_netlink().ok(),
-        Some(name) => enter_running(engine, name).ok().map(|(_, netlink)| netlink),
-    };
-    netlink.is_some_and(|netlink| wire::link_by_name(&netlink, &end.interface).is_ok())
+    match &end.container {
+        None => engine
+            .host_netlink()
+            .is_ok_and(|netlink| wire::link_by_name(&netlink, &end.interface).is_ok()),
+        Some(name) => is_there_in(engine, name, &end.interface),
+    }
+}
+
+fn is_there_in(engine: &Engine, container: &ContainerName, interface: &LinkName) -> bool {
+    enter_running(engine, container)
+        .is_ok_and(|(_, netlink)| wire::link_by_name(&netlink, interface).is_ok())
+}
+
+/// What the list has: a wire, or an interface of another kind.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Row {
+    Wire {
+        ends: [Shown; 2],
+    },
+    Interface {
+        #[serde(flatten)]
+        end: Shown,
+        /// As a value of `--net` begins.
+        kind: String,
+    },
+}
+
+/// An interface in the list.
+#[derive(Serialize)]
+struct Shown {
+    /// Its container; none is the host.
+    container: Option<ContainerName>,
+    /// The network whose bridge it is a port of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<NetworkName>,
+    interface: LinkName,
+    /// By the kernel's word.
+    addresses: Vec<String>,
+}
+
+impl Shown {
+    /// None where the interface is not there any more.
+    fn of(
+        links: &Links,
+        container: Option<&ContainerName>,
+        network: Option<&NetworkName>,
+        interface: &LinkName,
+    ) -> Option<Self> {
+        let links = links.0.get(&container.cloned())?;
+        let link = links.iter().find(|link| link.name == interface.as_str())?;
+        let addrs = link.addrs.iter().filter(|addr| !addr.is_link_local());
+        Some(Shown {
+            container: container.cloned(),
+            network: network.cloned(),
+            interface: interface.clone(),
+            addresses: addrs.map(ToString::to_string).collect(),
+        })
+    }
+
+    fn columns(&self) -> [String; 2] {
+        let whose = self.container.as_ref().map_or(HOST, ContainerName::as_str);
+        let end = format!("{whose}:{}", self.interface);
+        [end, self.addresses.join(", ")]
+    }
+}
+
+/// The interfaces of the host, and of all running containers.
+struct Links(BTreeMap<Option<ContainerName>, Vec<Link>>);
+
+impl Links {
+    fn read(engine: &Engine, containers: &[ContainerName]) -> anyhow::Result<Self> {
+        let mut links = BTreeMap::from([(None, wire::links(&engine.host_netlink()?)?)]);
+        for name in containers {
+            // One that has ended since has none.
+            if let Ok((_, netlink)) = enter_running(engine, name) {
+                links.insert(Some(name.clone()), wire::links(&netlink)?);
+            }
+        }
+        Ok(Links(links))
+    }
 }
 
 fn list(engine: &Engine, format: Format) -> anyhow::Result<()> {
     engine.become_root(Need::Join)?;
+    let names = engine.root.names().map_err(EngineError::from)?;
+    let links = Links::read(engine, &names)?;
     let mut wires: Vec<WireRecord> = Vec::new();
+    let mut rows = Vec::new();
     for (_, record) in records(engine)? {
         // A wire that two containers were born with is recorded with both.
-        if !wires.contains(&record) && record.ends.iter().all(|end| is_there(engine, end)) {
-            wires.push(record);
+        if wires.contains(&record) {
+            continue;
+        }
+        let shown = record.ends.each_ref().map(|end| {
+            let (container, network) = (end.container.as_ref(), end.network.as_ref());
+            Shown::of(&links, container, network, &end.interface)
+        });
+        wires.push(record);
+        if let [Some(a), Some(b)] = shown {
+            rows.push(Row::Wire { ends: [a, b] });
+        }
+    }
+    for name in &names {
+        let Ok(state) = engine.root.load(name) else {
+            continue;
+        };
+        for record in engine.root.interfaces(&state).map_err(EngineError::from)? {
+            if let Some(end) = Shown::of(&links, Some(name), None, &record.interface) {
+                let kind = record.kind.to_string();
+                rows.push(Row::Interface { end, kind });
+            }
         }
     }
     if format == Format::Json {
-        return print_json(&wires);
+        return print_json(&rows);
     }
     let mut table = vec![["END", "ADDRESSES", "END", "ADDRESSES"].map(str::to_owned)];
-    for record in &wires {
-        let [a, b] = record.ends.each_ref().map(|end| {
-            let whose = end.container.as_ref().map_or(HOST, ContainerName::as_str);
-            (format!("{whose}:{}", end.interface), end.addresses.join(", "))
-        });
-        table.push([a.0, a.1, b.0, b.1]);
-    }
+    table.extend(rows.iter().map(|row| match row {
+        Row::Wire { ends: [a, b] } => {
+            let [[a, b], [c, d]] = [a.columns(), b.columns()];
+            [a, b, c, d]
+        }
+        Row::Interface { end, kind } => {
+            let [a, b] = end.columns();
+            [a, b, kind.clone(), String::new()]
+        }
+    }));
     std::io::stdout().write_all(aligned(&table).as_bytes())?;
     Ok(())
 }

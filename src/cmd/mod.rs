@@ -42,6 +42,7 @@ macro_rules! commands {
 mod bundle;
 mod connect;
 mod dry_run;
+mod link_set;
 mod names;
 mod net;
 
@@ -50,7 +51,7 @@ use net::NetworkError;
 commands! {
     "run" run: "Run a command, or an OCI bundle, in a new container",
     "pair" pair: "Start two containers with one wire between them",
-    "link" link: "Add, remove and list wires of running containers",
+    "link" link: "Add, change, remove and list wires and other interfaces of running containers",
     "network" network: "Make, remove and list networks of many containers",
     "list" list: "List the containers",
     "doctor" doctor: "Show what this machine has of what tincan can use",

@@ -1,20 +1,22 @@
 //! What `--net` asks for, against the facts of this host: which addresses and names are free here, and whose they are.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
 use crate::engine::error::EngineError;
 use crate::engine::give_way::is_dead;
 use crate::engine::hold::{Engine, enter_running};
-use crate::engine::network::{self, Holder};
+use crate::engine::network::{self, Holder, NetworkStateError};
 use crate::engine::publish;
 use crate::engine::undo;
+use crate::net::device;
 use crate::net::netlink::{Netlink, Refused};
 use crate::net::probe;
 use crate::net::wire::{self, Link, Owner};
-use crate::plan::interface::{InterfaceKind, InterfaceSpec};
+use crate::plan::interface::{Interface, InterfaceKind, InterfaceSpec};
 use crate::plan::name::{BadWord, ContainerName, IfAddr, LinkName};
 use crate::plan::net::check_mtu;
 use crate::plan::net::{
@@ -24,8 +26,10 @@ use crate::plan::net::{
 use crate::plan::network::{Lease, Network, NetworkName, NetworkSpec, PortEnd, Subnet};
 use crate::plan::oci::borrow_sysfs;
 use crate::plan::topology::{
-    EndAddr, Move, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
+    DeviceName, End, EndAddr, Move, NamespaceKind, NamespaceSource, NetDevice, Node, Place,
+    Topology, Wire,
 };
+use crate::plan::wireguard::{BadLine, Tunnel};
 
 /// The name by which an end of a wire is the host's.
 pub const HOST: &str = "host";
@@ -38,6 +42,49 @@ pub fn check_name(name: &ContainerName) -> Result<(), BadWord> {
     if name.as_str() == HOST {
         let why = "means the host itself";
         return Err(BadWord::new("container name", HOST, why, "ns1"));
+    }
+    Ok(())
+}
+
+/// Refuses a container that has no network namespace of its own.
+///
+/// # Errors
+/// [`NetworkStateError::OnHost`].
+pub fn check_own_network(
+    container: &ContainerName,
+    netns: BorrowedFd<'_>,
+) -> Result<(), NetworkError> {
+    let look = || -> std::io::Result<bool> {
+        let stat = |of| rustix::fs::fstat(of).map(|it| (it.st_dev, it.st_ino));
+        let host = crate::sys::netns::current()?;
+        Ok(stat(netns)? == stat(host.as_fd())?)
+    };
+    let is_host = look().map_err(|cause| asking("its network namespace", cause.into()))?;
+    if is_host {
+        return Err(EngineError::from(NetworkStateError::OnHost(container.clone())).into());
+    }
+    Ok(())
+}
+
+/// Refuses an interface that a running container, in whose namespace `inside` is, has already, or whose addresses it has.
+///
+/// # Errors
+/// [`BadWord`] for the name, [`NetworkError::InUse`] for an address.
+pub fn check_new(
+    inside: &Netlink,
+    container: &ContainerName,
+    name: &LinkName,
+    words: &WireSpec,
+) -> Result<(), NetworkError> {
+    if link(inside, name)?.is_some() {
+        let why = format!("is an interface of {container} already");
+        return Err(BadWord::new("interface name", name.as_str(), why, "name=eth1").into());
+    }
+    for addr in &words.addrs {
+        let owner = wire::owner_of(inside, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
+        if let Some(owner) = owner {
+            return Err(in_use(addr.ip, &format!("in {container}"), &owner));
+        }
     }
     Ok(())
 }
@@ -100,6 +147,30 @@ pub enum NetworkError {
         /// Its parent.
         parent: LinkName,
     },
+    /// A link of the host's that stays there.
+    #[error("--net `{what}`: {device} {why}, and stays where it is")]
+    NotToLend {
+        /// What was asked for.
+        what: String,
+        /// The link.
+        device: LinkName,
+        /// Why.
+        why: &'static str,
+    },
+    /// A link of the machine's, for somebody who is not its root.
+    #[error("--net `{0}` is for root: a user has no links of the machine's to move")]
+    NotForUsers(String),
+    /// The file of a tunnel.
+    #[error("{}: {cause}", file.display())]
+    File {
+        /// Which.
+        file: PathBuf,
+        /// Why it cannot be read.
+        cause: std::io::Error,
+    },
+    /// What is in it.
+    #[error(transparent)]
+    Tunnel(#[from] BadLine),
     /// An address of a network that somebody has.
     #[error("address {ip} of network {network} is leased to container {container}")]
     Leased {
@@ -154,6 +225,7 @@ pub fn attach(
     if let (Some(port), true) = (publish.iter().find(|it| !for_pasta(it)), by_pasta) {
         return Err(NetworkError::NotByPasta(*port));
     }
+    lend_devices(engine, topology, index, specs)?;
     let mut networks = Vec::new();
     // What any of them asks for is not free for tincan to choose for another.
     let asked: Vec<IpAddr> = specs
@@ -216,13 +288,10 @@ pub fn attach(
                 networks.push(here.join(index, number, spec, name, is_said)?);
             }
             NetSpec::Interface(spec) => {
-                check_possible(engine, spec)?;
-                let name = spec
-                    .wire
-                    .name
-                    .clone()
-                    .unwrap_or_else(|| default_name(number));
-                topology.interfaces.push(spec.at(Place::Node(index), name));
+                let name = spec.wire.name.clone();
+                let name = name.unwrap_or_else(|| default_name(number));
+                let at = Place::Node(index);
+                topology.interfaces.push(interface(engine, spec, at, name)?);
             }
             NetSpec::Wire(spec) => {
                 let name = spec.name.clone().unwrap_or_else(|| default_name(number));
@@ -252,6 +321,77 @@ pub fn attach(
     Ok(())
 }
 
+/// Plans the links of the host's that a bundle asks for, with the addresses that they have.
+fn lend_devices(
+    engine: &Engine,
+    topology: &mut Topology,
+    index: usize,
+    specs: &[NetSpec],
+) -> Result<(), NetworkError> {
+    let node = &topology.nodes[index];
+    if node.devices.is_empty() {
+        return Ok(());
+    }
+    let open = |cause: std::io::Error| asking("its links", cause.into());
+    let host = engine.host_netlink().map_err(open)?;
+    let inside = match node.namespaces.get(&NamespaceKind::Network) {
+        Some(NamespaceSource::Path(path)) => {
+            let netns = std::fs::File::open(path);
+            let netns = netns.map_err(|_| NetworkError::NoNamespace(path.display().to_string()))?;
+            Some(Netlink::open_in(netns.as_fd()).map_err(open)?)
+        }
+        _ => None,
+    };
+    let numbered = specs.iter().enumerate();
+    let mut taken: Vec<LinkName> = numbered.filter_map(|(n, spec)| spec.interface(n)).collect();
+    let mut interfaces = Vec::new();
+    for NetDevice { device, name } in &node.devices {
+        if link(&host, device)?.is_none() {
+            return Err(NetworkError::NoParent {
+                what: format!("phys:{device}"),
+                parent: device.clone(),
+            });
+        }
+        let is_new = |name: &LinkName, taken: &[LinkName]| -> Result<bool, NetworkError> {
+            let inside = inside.as_ref().map(|inside| link(inside, name));
+            let is_there = inside.transpose()?.flatten().is_some() || name.as_str() == "lo";
+            Ok(!is_there && !taken.contains(name))
+        };
+        let name = match name {
+            DeviceName::Exactly(name) if is_new(name, &taken)? => name.clone(),
+            DeviceName::Exactly(name) => {
+                let why = "is an interface of the container already";
+                return Err(BadWord::new("interface name", name.as_str(), why, "eth%d").into());
+            }
+            DeviceName::Numbered(stem) => {
+                let mut number = 0;
+                loop {
+                    let name: LinkName = format!("{stem}{number}").parse()?;
+                    if is_new(&name, &taken)? {
+                        break name;
+                    }
+                    number += 1;
+                }
+            }
+        };
+        let (_, addrs) = device::look(&host, device, &name)
+            .map_err(|cause| asking(format!("the link {device}"), cause))?;
+        taken.push(name.clone());
+        interfaces.push(Interface {
+            end: End {
+                addrs: addrs.into_iter().map(EndAddr::on_link).collect(),
+                ..End::bare(Place::Node(index), name)
+            },
+            kind: InterfaceKind::Phys {
+                device: device.clone(),
+                loan: None,
+            },
+        });
+    }
+    topology.interfaces.extend(interfaces);
+    Ok(())
+}
+
 /// Plans the wire by which a running container, in whose namespace `inside` is, comes to be on a network, and takes its addresses. Its
 /// default routes stay where there are some.
 ///
@@ -275,10 +415,7 @@ pub fn connect(
         Some(name) => name.clone(),
         None => free_interface(inside)?,
     };
-    if link(inside, &name)?.is_some() {
-        let why = format!("is an interface of {container} already");
-        return Err(BadWord::new("interface name", name.as_str(), why, "name=eth1").into());
-    }
+    check_new(inside, container, &name, &WireSpec::default())?;
     let host = engine
         .host_netlink()
         .map_err(|e| asking("its links", Refused::from(e)))?;
@@ -436,17 +573,57 @@ impl Joining<'_> {
     }
 }
 
-/// Refuses an interface that the kernel cannot make, whose parent is not there, or whose address its parent's network knows as the
-/// host's.
-fn check_possible(engine: &Engine, spec: &InterfaceSpec) -> Result<(), NetworkError> {
-    let what = || spec.kind.to_string();
+/// Plans an interface that is no end of a wire: with what the file of a tunnel says, and how a link of the host's is before it goes.
+///
+/// # Errors
+/// When the kernel cannot make it, its parent is not there, or its parent's network knows its address as the host's.
+pub fn interface(
+    engine: &Engine,
+    spec: &InterfaceSpec,
+    at: Place,
+    name: LinkName,
+) -> Result<Interface, NetworkError> {
     let host = engine
         .host_netlink()
         .map_err(|e| asking("its links", Refused::from(e)))?;
-    let is_known = match spec.kind.link_kind() {
-        Some(kind) => probe::apart(|netlink| probe::knows_link(netlink, kind))
+    check_possible(&host, spec)?;
+    match &spec.kind {
+        InterfaceKind::Wireguard { file, .. } => {
+            let text = std::fs::read_to_string(file);
+            let text = text.map_err(|cause| NetworkError::File {
+                file: file.clone(),
+                cause,
+            })?;
+            let tunnel = Tunnel::parse(file, &text)?;
+            Ok(spec.clone().with_tunnel(tunnel)?.at(at, name))
+        }
+        InterfaceKind::Phys { device, .. } => {
+            if engine.user().is_some() || !rustix::process::geteuid().is_root() {
+                return Err(NetworkError::NotForUsers(spec.kind.to_string()));
+            }
+            let (loan, addrs) = device::look(&host, device, &name)
+                .map_err(|cause| asking(format!("the link {device}"), cause))?;
+            let mut planned = spec.at(at, name);
+            if spec.wire.addrs.is_empty() {
+                planned.end.addrs = addrs.into_iter().map(EndAddr::on_link).collect();
+            }
+            planned.kind = InterfaceKind::Phys {
+                device: device.clone(),
+                loan: Some(Box::new(loan)),
+            };
+            Ok(planned)
+        }
+        _ => Ok(spec.at(at, name)),
+    }
+}
+
+fn check_possible(host: &Netlink, spec: &InterfaceSpec) -> Result<(), NetworkError> {
+    let what = || spec.kind.to_string();
+    let is_known = match (spec.kind.link_kind(), &spec.kind) {
+        (Some(kind), _) => probe::apart(|netlink| probe::knows_link(netlink, kind))
             .map_err(|cause| asking(format!("links of the kind {kind}"), cause))?,
-        None => Path::new("/dev/net/tun").exists(),
+        (None, InterfaceKind::Tap) => Path::new("/dev/net/tun").exists(),
+        (None, _) => true,
     };
     if !is_known {
         return Err(NetworkError::NoKind {
@@ -457,15 +634,30 @@ fn check_possible(engine: &Engine, spec: &InterfaceSpec) -> Result<(), NetworkEr
     let Some(parent) = spec.kind.parent() else {
         return Ok(());
     };
-    if link(&host, parent)?.is_none() {
+    let Some(found) = link(host, parent)? else {
         return Err(NetworkError::NoParent {
             what: what(),
             parent: parent.clone(),
         });
+    };
+    if let InterfaceKind::Phys { .. } = spec.kind {
+        let why = if found.controller.is_some() {
+            "is a port of another link"
+        } else if found
+            .alias
+            .as_deref()
+            .is_some_and(|it| it.starts_with("tincan"))
+        {
+            "is a link of tincan's own"
+        } else {
+            return Ok(());
+        };
+        let (what, device) = (what(), parent.clone());
+        return Err(NetworkError::NotToLend { what, device, why });
     }
     if !matches!(spec.kind, InterfaceKind::Vxlan { .. }) {
         for addr in &spec.wire.addrs {
-            let owner = wire::owner_of(&host, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
+            let owner = wire::owner_of(host, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
             if let Some(owner) = owner {
                 return Err(in_use(addr.ip, "on the host", &owner));
             }
@@ -598,7 +790,8 @@ fn asking(what: impl std::fmt::Display, cause: Refused) -> NetworkError {
     }
 }
 
-fn in_use(ip: IpAddr, place: &str, owner: &Owner) -> NetworkError {
+/// Whose an address is that was asked for.
+pub fn in_use(ip: IpAddr, place: &str, owner: &Owner) -> NetworkError {
     let link = owner.link();
     let whose = match link.alias.as_deref().and_then(alias_container) {
         Some((container, _)) => format!("container {container}, link {}", link.name),

@@ -15,11 +15,12 @@ use super::error::EngineError;
 use super::fault;
 use super::give_way;
 use super::hook::{self, OCI_VERSION, OciState};
+use super::loan;
 use super::network::Holder;
 use super::outside;
 use super::publish::{self, PublishError};
 use super::seal::Own;
-use super::state::{ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
+use super::state::{InterfaceRecord, ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
 use super::undo;
 use super::user::{self, Need, User};
 use crate::cgroup::systemd::{self, Unit};
@@ -28,7 +29,7 @@ use crate::net::interface;
 use crate::net::netlink::{Netlink, Refused};
 use crate::net::wire::{self, Site};
 use crate::plan::facts::{CgroupLayout, Confinement, Manager};
-use crate::plan::interface::Interface;
+use crate::plan::interface::{Interface, Loan};
 use crate::plan::name::ContainerName;
 use crate::plan::network::{Lease, Published};
 use crate::plan::step::{Gate, Step};
@@ -405,6 +406,15 @@ impl<'a> Raising<'a> {
                 let host = self.host.as_ref().expect("just opened");
                 give_way::make(self.engine, host, &self.topology.moves[index])
             }
+            HostStep::Change { index } => {
+                let change = &self.topology.changes[index];
+                let at = &change.end.at;
+                match at {
+                    Place::Running(name) => drop(self.running(name)?),
+                    _ => self.open_host()?,
+                }
+                wire::change(change, self.site(at)).map_err(|failed| self.wire_error(at, failed))
+            }
             HostStep::Wire { wire } => self.wire(&self.topology.wires[wire]),
             HostStep::Publish { node } => {
                 self.open_host()?;
@@ -473,6 +483,13 @@ impl<'a> Raising<'a> {
             // They make way for the wires of `run`, which has one node.
             undo.extend(self.topology.moves.iter().cloned().map(Undo::Move));
         }
+        let interfaces = self.topology.interfaces.iter();
+        let interfaces = interfaces.filter(|it| it.end.at == Place::Node(index));
+        let loans: Vec<&Loan> = interfaces.clone().filter_map(|it| it.kind.loan()).collect();
+        if !loans.is_empty() {
+            undo.push(Undo::Pin);
+            undo.extend(loans.into_iter().map(|it| Undo::Loan(Box::new(it.clone()))));
+        }
         let touches = |wire: &&Wire| wire.ends.iter().any(|end| end.at == Place::Node(index));
         let start = node
             .steps
@@ -500,6 +517,7 @@ impl<'a> Raising<'a> {
                 .filter(touches)
                 .map(|wire| WireRecord::of(wire, self.topology, None))
                 .collect(),
+            interfaces: interfaces.map(|it| InterfaceRecord::of(it, None)).collect(),
             release: start.map_or_else(Vec::new, |start| release_steps(node, start)),
             poststart: node.hooks.poststart.clone(),
             poststop: node.hooks.poststop.clone(),
@@ -737,10 +755,19 @@ impl<'a> Raising<'a> {
     fn interface(&mut self, interface: &Interface) -> Result<(), EngineError> {
         self.open_host()?;
         let at = &interface.end.at;
-        if let Place::Node(index) = at {
-            self.network(*index)?;
+        match at {
+            Place::Node(index) => drop(self.network(*index)?),
+            Place::Running(name) => drop(self.running(name)?),
+            Place::Host => {}
         }
         let (host, site) = (self.site(&Place::Host), self.site(at));
+        if let (Some(_), Some(netns)) = (interface.kind.loan(), site.netns) {
+            let container = self.topology.container(at);
+            let container = container.expect("an interface is a container's");
+            loan::pin(self.engine, container, netns)?;
+            let step = |step| fault::at("loan", step);
+            step(0).map_err(|errno| EngineError::of_deed(container, "lend it a link", errno))?;
+        }
         interface::make(interface, host.netlink, site).map_err(|failed| self.wire_error(at, failed))
     }
 

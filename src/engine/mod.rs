@@ -11,6 +11,7 @@ pub mod fault;
 pub mod give_way;
 pub mod hold;
 pub mod hook;
+pub mod loan;
 pub mod names;
 pub mod network;
 pub mod outside;

@@ -1,6 +1,6 @@
 //! What tincan keeps of a container on disk: one directory a container below the state root, in it `state.json`, the file `made`
 //! that says whether it was made to the end, while it waits for `start` the socket `start`, and one file a link that was added
-//! live. Nothing else knows anything:
+//! live; and where it has a link of the host's, its network namespace. Nothing else knows anything:
 //! there is no daemon, and what the kernel can tell (who is alive) is asked of the kernel.
 
 use std::fs;
@@ -12,9 +12,11 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, RenameFlags, flock};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
+use crate::plan::interface::{Interface, InterfaceKind, Loan};
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::network::{Lease, NetworkName, Published};
 use crate::plan::step::Hook;
@@ -23,6 +25,10 @@ use crate::sys::process::ProcessId;
 
 /// The file that says by its size whether a container was made to the end: empty, or not.
 const MADE: &str = "made";
+
+/// The directories of records of what was added to a running container: wires, and interfaces of other kinds.
+const LINKS: &str = "links";
+const INTERFACES: &str = "interfaces";
 
 /// Where the containers' state directories are: `/run/tincan`, or what `--root` says.
 #[derive(Debug, Clone)]
@@ -55,6 +61,8 @@ pub struct State {
     pub workload: Option<Workload>,
     /// The wires that it was born with.
     pub wires: Vec<WireRecord>,
+    /// The interfaces of other kinds that it was born with.
+    pub interfaces: Vec<InterfaceRecord>,
     /// What its first process does after `start`, step by step, for the message when one fails.
     pub release: Vec<ReleaseStep>,
     /// The hooks that run after `start`.
@@ -120,6 +128,10 @@ pub enum Undo {
     Lease(Lease),
     /// Remove the files of names that it has of its own.
     OwnFiles,
+    /// Let its network namespace go, which was held.
+    Pin,
+    /// Take back a link of the host's.
+    Loan(Box<Loan>),
     /// Let published ports lead nowhere again.
     Publish(Vec<Published>),
     /// Give back the address that made way.
@@ -133,6 +145,18 @@ pub struct WireRecord {
     pub ends: [EndRecord; 2],
     /// For a wire that is being added to running containers, the process that adds it; none once it is done. When that
     /// process is gone, the wire is a remainder.
+    pub pending: Option<ProcessId>,
+}
+
+/// An interface of a container's that is no end of a wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceRecord {
+    /// Its name there.
+    pub interface: LinkName,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: InterfaceKind,
+    /// As [`WireRecord::pending`].
     pub pending: Option<ProcessId>,
 }
 
@@ -180,6 +204,17 @@ impl WireRecord {
         };
         WireRecord {
             ends: [end(&wire.ends[0]), end(&wire.ends[1])],
+            pending,
+        }
+    }
+}
+
+impl InterfaceRecord {
+    /// The record of an interface of a topology.
+    pub fn of(interface: &Interface, pending: Option<ProcessId>) -> Self {
+        InterfaceRecord {
+            interface: interface.end.name.clone(),
+            kind: interface.kind.clone(),
             pending,
         }
     }
@@ -464,8 +499,7 @@ impl StateRoot {
         }
     }
 
-    /// Records a wire that is added to a running container, as it is now: the file's name is the interface's and that of the
-    /// process that adds it, so that of two processes that add the same one each has its own record.
+    /// Records a wire that is added to a running container, as it is now.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -475,19 +509,45 @@ impl StateRoot {
         wire: &WireRecord,
         adder: ProcessId,
     ) -> Result<(), StateError> {
-        let directory = self.links(name);
+        let own = wire.end_of(name).unwrap_or(&wire.ends[0]);
+        self.record(name, LINKS, &own.interface, wire, adder)
+    }
+
+    /// Records an interface of another kind that is added to a running container, as it is now.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn record_interface(
+        &self,
+        name: &ContainerName,
+        record: &InterfaceRecord,
+        adder: ProcessId,
+    ) -> Result<(), StateError> {
+        self.record(name, INTERFACES, &record.interface, record, adder)
+    }
+
+    /// Writes a record into a directory of the container's state: the file's name is the interface's and that of the process that adds
+    /// it, so that of two processes that add the same one each has its own record.
+    fn record(
+        &self,
+        name: &ContainerName,
+        kind: &str,
+        interface: &LinkName,
+        record: &impl Serialize,
+        adder: ProcessId,
+    ) -> Result<(), StateError> {
+        let directory = self.directory(name).join(kind);
         match fs::create_dir(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(file_error(&directory)(error));
             }
             _ => {}
         }
-        let own = wire.end_of(name).unwrap_or(&wire.ends[0]);
-        let file = format!("{}@{}", own.interface, adder.pid);
+        let file = format!("{interface}@{}", adder.pid);
         // Whoever reads the directory reads whole files.
         let next = self.directory(name).join(format!("{file}.next"));
         let path = directory.join(file);
-        write_json(&next, wire)?;
+        write_json(&next, record)?;
         fs::rename(&next, &path).map_err(file_error(&path))
     }
 
@@ -496,33 +556,73 @@ impl StateRoot {
     /// # Errors
     /// When a file cannot be read, written or removed.
     pub fn forget_link(&self, name: &ContainerName, wire: &WireRecord) -> Result<(), StateError> {
-        for (path, record) in self.added(name)? {
-            if record == *wire {
+        self.forget_added(name, LINKS, wire)?;
+        self.forget_born(
+            name,
+            |state| state.wires.contains(wire),
+            |state| state.wires.retain(|record| record != wire),
+        )
+    }
+
+    /// Forgets an interface of another kind, as [`StateRoot::forget_link`] does a wire.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn forget_interface(
+        &self,
+        name: &ContainerName,
+        gone: &InterfaceRecord,
+    ) -> Result<(), StateError> {
+        self.forget_added(name, INTERFACES, gone)?;
+        self.forget_born(
+            name,
+            |state| state.interfaces.contains(gone),
+            |state| state.interfaces.retain(|record| record != gone),
+        )
+    }
+
+    fn forget_added<T: DeserializeOwned + PartialEq>(
+        &self,
+        name: &ContainerName,
+        kind: &str,
+        gone: &T,
+    ) -> Result<(), StateError> {
+        for (path, record) in self.added::<T>(name, kind)? {
+            if record == *gone {
                 remove_file(&path).map_err(|errno| file_error(&path)(errno.into()))?;
             }
         }
+        Ok(())
+    }
+
+    fn forget_born(
+        &self,
+        name: &ContainerName,
+        has_it: impl Fn(&State) -> bool,
+        forget: impl Fn(&mut State),
+    ) -> Result<(), StateError> {
         let state = match self.load(name) {
             Err(StateError::Unknown(_)) => return Ok(()),
             other => other?,
         };
-        if !state.wires.contains(wire) {
+        if !has_it(&state) {
             return Ok(());
         }
         let Some(_lock) = self.lock(&state)? else {
             return Ok(());
         };
         let mut state = self.load(name)?;
-        state.wires.retain(|record| record != wire);
+        forget(&mut state);
         self.save(&state)
     }
 
-    fn links(&self, name: &ContainerName) -> PathBuf {
-        self.directory(name).join("links")
-    }
-
-    /// The records of wires that were added to a running container, each with its file.
-    fn added(&self, name: &ContainerName) -> Result<Vec<(PathBuf, WireRecord)>, StateError> {
-        let directory = self.links(name);
+    /// The records of what was added to a running container, each with its file.
+    fn added<T: DeserializeOwned>(
+        &self,
+        name: &ContainerName,
+        kind: &str,
+    ) -> Result<Vec<(PathBuf, T)>, StateError> {
+        let directory = self.directory(name).join(kind);
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(file_error(&directory))?,
@@ -546,8 +646,19 @@ impl StateRoot {
     /// # Errors
     /// When a file cannot be read.
     pub fn wires(&self, state: &State) -> Result<Vec<WireRecord>, StateError> {
-        let added = self.added(&state.id)?.into_iter().map(|(_, record)| record);
+        let added = self.added(&state.id, LINKS)?.into_iter();
+        let added = added.map(|(_, record)| record);
         Ok(state.wires.iter().cloned().chain(added).collect())
+    }
+
+    /// Likewise its interfaces of other kinds.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn interfaces(&self, state: &State) -> Result<Vec<InterfaceRecord>, StateError> {
+        let added = self.added(&state.id, INTERFACES)?.into_iter();
+        let added = added.map(|(_, record)| record);
+        Ok(state.interfaces.iter().cloned().chain(added).collect())
     }
 }
 

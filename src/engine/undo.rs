@@ -15,11 +15,13 @@ use super::fault;
 use super::give_way;
 use super::hold::{Engine, enter_running, oci_state};
 use super::hook;
+use super::loan;
 use super::network;
 use super::outside;
 use super::publish;
-use super::state::{State, StateError, Status, Undo};
+use super::state::{InterfaceRecord, State, StateError, Status, Undo};
 use crate::net::wire;
+use crate::plan::interface::Loan;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::Publish;
 use crate::plan::network::NetworkName;
@@ -111,6 +113,19 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
             Undo::Publish(published) => {
                 if let Err(error) = publish::undo(engine, &state.id, published) {
                     causes.push(error.to_string());
+                }
+            }
+            Undo::Loan(loan) => {
+                if let Err(error) = loan::take_back(engine, &state.id, loan) {
+                    causes.push(error.to_string());
+                }
+            }
+            Undo::Pin => {
+                // Not before everything has come back from there.
+                if causes.is_empty()
+                    && let Err(errno) = loan::unpin(engine, &state.id)
+                {
+                    causes.push(format!("let its network namespace go: {}", describe(errno)));
                 }
             }
             Undo::Outside => {
@@ -348,19 +363,56 @@ fn clear_half_links(
             continue;
         }
         if engine.root.status(state) != Status::Stopped {
-            let (_netns, netlink) = enter_running(engine, &state.id)?;
-            match wire::delete(&netlink, &own.interface) {
-                // Killed before it was made.
-                Err(refused) if refused.errno == nix::errno::Errno::ENODEV => {}
-                other => other.map_err(|cause| EngineError::Wire {
-                    container: state.id.to_string(),
-                    action: format!("delete the link {}", own.interface),
-                    cause,
-                })?,
-            }
+            delete_link(engine, &state.id, &own.interface)?;
         }
         engine.root.forget_link(&state.id, &record)?;
         cleared.push(Cleared::Link(state.id.clone(), own.interface.clone()));
     }
+    for record in engine.root.interfaces(state)? {
+        let Some(adder) = record.pending else {
+            continue;
+        };
+        if adder.is_alive() {
+            continue;
+        }
+        clear_interface(engine, state, &record)?;
+        let interface = record.interface.clone();
+        cleared.push(Cleared::Link(state.id.clone(), interface));
+    }
     Ok(())
+}
+
+/// Takes an interface of another kind from a container, and forgets it; absent is success.
+///
+/// # Errors
+/// When it cannot be taken away.
+pub fn clear_interface(
+    engine: &Engine,
+    state: &State,
+    record: &InterfaceRecord,
+) -> Result<(), EngineError> {
+    let ours = |loan: &Loan| loan.interface == record.interface;
+    let came_back = loan::end(engine, state, ours)?;
+    if !came_back && engine.root.status(state) != Status::Stopped {
+        delete_link(engine, &state.id, &record.interface)?;
+    }
+    Ok(engine.root.forget_interface(&state.id, record)?)
+}
+
+/// Deletes a link in a running container; absent is success.
+fn delete_link(
+    engine: &Engine,
+    container: &ContainerName,
+    interface: &LinkName,
+) -> Result<(), EngineError> {
+    let (_netns, netlink) = enter_running(engine, container)?;
+    match wire::delete(&netlink, interface) {
+        // It was never made, or has gone by itself.
+        Err(refused) if refused.errno == nix::errno::Errno::ENODEV => Ok(()),
+        other => other.map_err(|cause| EngineError::Wire {
+            container: container.to_string(),
+            action: format!("delete the link {interface}"),
+            cause,
+        }),
+    }
 }

@@ -18,6 +18,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::netlink::{Netlink, Refused, Request};
 use super::wire::{self, Failed, Site};
+use super::{device, wireguard};
 use crate::plan::interface::{Interface, InterfaceKind, IpvlanMode, MacvlanMode};
 use crate::plan::name::LinkName;
 use crate::sys::tap;
@@ -25,8 +26,18 @@ use crate::sys::tap;
 /// Makes an interface where it belongs, then raises, addresses and routes it.
 ///
 /// # Errors
-/// What could not be done; the interface is gone with its namespace then.
+/// What could not be done; the interface is not there then, but for a link of the host's, which its journal brings back.
 pub fn make(interface: &Interface, host: &Netlink, site: Site) -> Result<(), Failed> {
+    create(interface, host, site)?;
+    let furnished = furnish(interface, site);
+    if furnished.is_err() && !matches!(interface.kind, InterfaceKind::Phys { .. }) {
+        // The first error is the one to tell.
+        let _ = wire::delete(site.netlink, &interface.end.name);
+    }
+    furnished
+}
+
+fn create(interface: &Interface, host: &Netlink, site: Site) -> Result<(), Failed> {
     let end = &interface.end;
     let failed = |action: String| {
         move |cause| Failed {
@@ -50,17 +61,50 @@ pub fn make(interface: &Interface, host: &Netlink, site: Site) -> Result<(), Fai
                 creating(Refused { errno, said: None })
             })?;
         }
-        kind => once_free(|| create(interface, kind, host, site)).map_err(creating())?,
+        InterfaceKind::Phys { device, loan } => {
+            let netns = site.netns.expect("an interface is a container's");
+            let moving = failed(format!("move {device} into the container as {}", end.name));
+            device::lend(
+                host,
+                device,
+                site.netlink,
+                netns,
+                &end.name,
+                loan.as_deref(),
+            )
+            .map_err(moving)?;
+        }
+        kind => once_free(|| create_link(interface, kind, host, site)).map_err(creating())?,
     }
+    Ok(())
+}
+
+fn furnish(interface: &Interface, site: Site) -> Result<(), Failed> {
+    let end = &interface.end;
+    let failed = |action: String| {
+        move |cause| Failed {
+            end: 0,
+            action,
+            cause,
+        }
+    };
     let find = failed(format!("find the interface {}", end.name));
     let index = wire::link_by_name(site.netlink, &end.name)
         .map_err(find)?
         .index;
-    if interface.kind == InterfaceKind::Tap {
+    // What the others were given when they were made.
+    if matches!(
+        interface.kind,
+        InterfaceKind::Tap | InterfaceKind::Phys { .. }
+    ) {
         let looks = wire::with_looks(LinkUnspec::new_with_index(index), end).build();
         let request = Request::new(RouteNetlinkMessage::SetLink(looks), 0);
         let setting = failed(format!("set up the interface {}", end.name));
         site.netlink.request(request).map_err(setting)?;
+    }
+    if let InterfaceKind::Wireguard { file, tunnel } = &interface.kind {
+        let setting = failed(format!("set up {} as {} says", end.name, file.display()));
+        wireguard::configure(site.netns, &end.name, tunnel).map_err(setting)?;
     }
     if let InterfaceKind::Vxlan { remotes, .. } = &interface.kind {
         // The first is what the link itself was given.
@@ -105,7 +149,7 @@ fn once_free(mut deed: impl FnMut() -> Result<(), Refused>) -> Result<(), Refuse
 
 /// Creates the link with one request, in the host's namespace: IFLA_LINK is a number there, and so is the address that a tunnel
 /// sends from (`newlink` of each kind gets the namespace that the request came from; net/core/rtnetlink.c, `rtnl_newlink_create`).
-fn create(
+fn create_link(
     interface: &Interface,
     kind: &InterfaceKind,
     host: &Netlink,
@@ -193,7 +237,10 @@ fn info(kind: &InterfaceKind, parent: Option<u32>) -> Vec<LinkInfo> {
             data.extend(parent.map(InfoVxlan::Link));
             (InfoKind::Vxlan, InfoData::Vxlan(data))
         }
-        InterfaceKind::Tap => unreachable!("a tap is no link of rtnetlink's making"),
+        InterfaceKind::Wireguard { .. } => return vec![LinkInfo::Kind(InfoKind::Wireguard)],
+        InterfaceKind::Tap | InterfaceKind::Phys { .. } => {
+            unreachable!("neither is a link of rtnetlink's making")
+        }
     };
     vec![LinkInfo::Kind(kind), LinkInfo::Data(data)]
 }

@@ -1,9 +1,12 @@
 //! Wires between network namespaces: plans become netlink requests here.
 
+pub mod attributes;
 pub mod bridge;
+pub mod device;
 pub mod interface;
 pub mod netlink;
 pub mod nft;
 pub mod probe;
 pub mod sockets;
 pub mod wire;
+pub mod wireguard;

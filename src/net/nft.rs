@@ -11,6 +11,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
+use super::attributes::Attributes;
 use crate::plan::name::LinkName;
 use crate::plan::net::Protocol;
 use crate::plan::network::{Network, Published};
@@ -374,41 +375,6 @@ pub fn remove(network: &Network) -> io::Result<()> {
     }
 }
 
-/// Attributes, one after the other (netlink(7)): length, type, value, and padding to four bytes.
-#[derive(Default)]
-struct Attributes(Vec<u8>);
-
-impl Attributes {
-    fn bytes(&mut self, kind: u16, value: &[u8]) {
-        let length = u16::try_from(4 + value.len()).expect("attributes here are short");
-        self.0.extend(length.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-    }
-
-    fn text(&mut self, kind: u16, value: &str) {
-        self.bytes(kind, &[value.as_bytes(), b"\0"].concat());
-    }
-
-    /// Numbers are big-endian, unlike those of other families.
-    fn number(&mut self, kind: u16, value: u32) {
-        self.bytes(kind, &value.to_be_bytes());
-    }
-
-    fn nested(&mut self, kind: u16, inner: &Attributes) {
-        const NLA_F_NESTED: u16 = 1 << 15;
-        self.bytes(kind | NLA_F_NESTED, &inner.0);
-    }
-
-    /// A value to compare with (NFTA_DATA_VALUE).
-    fn value(&mut self, kind: u16, value: &[u8]) {
-        let mut inner = Attributes::default();
-        inner.bytes(1, value);
-        self.nested(kind, &inner);
-    }
-}
-
 /// The expressions of a rule, each of which goes on only where it holds.
 #[derive(Default)]
 struct Expressions(Attributes);
@@ -621,7 +587,7 @@ struct Batch {
 impl Batch {
     fn message(&mut self, kind: u16, flags: libc::c_int, attributes: &Attributes) {
         let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags;
-        self.frame(NFTABLES << 8 | kind, flags, INET, 0, &attributes.0);
+        self.frame(NFTABLES << 8 | kind, flags, INET, 0, attributes.as_bytes());
         self.answered += 1;
     }
 

@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use super::netlink::{Netlink, Refused, Request};
 use crate::plan::name::{IfAddr, LinkName, Mac};
-use crate::plan::topology::{End, EndAddr, Route, Wire};
+use crate::plan::topology::{Change, End, EndAddr, Route, Wire};
 use crate::sys::netns;
 
 /// A network namespace to work in: the host's, or a container's.
@@ -271,6 +271,66 @@ pub(super) fn furnish(
         })
 }
 
+/// Lets an interface that is there be otherwise: what it loses goes first, and what it gets comes in the order of a new one's.
+///
+/// # Errors
+/// The first thing that could not be done; what was done before it stays.
+pub fn change(change: &Change, site: Site) -> Result<(), Failed> {
+    let (end, netlink) = (&change.end, site.netlink);
+    let failed = |action: String| {
+        move |cause| Failed {
+            end: 0,
+            action,
+            cause,
+        }
+    };
+    let found = link_by_name(netlink, &end.name);
+    let index = found
+        .map_err(failed(format!("find the interface {}", end.name)))?
+        .index;
+    let ask = |action: String, message| {
+        let done = netlink.request(Request::new(message, 0)).map(drop);
+        done.map_err(failed(action))
+    };
+    if end.mac.is_some() || end.mtu.is_some() {
+        let looks = with_looks(LinkUnspec::new_with_index(index), end).build();
+        let action = format!("set up the interface {}", end.name);
+        ask(action, RouteNetlinkMessage::SetLink(looks))?;
+    }
+    for route in &change.lost_routes {
+        let mut message = route_message(index, route);
+        // Whatever made it (`ip route delete`, ip-route(8)).
+        message.header.protocol = RouteProtocol::Unspec;
+        message.header.scope = RouteScope::NoWhere;
+        let action = format!("delete the route to {} through {}", route.to, end.name);
+        ask(action, RouteNetlinkMessage::DelRoute(message))?;
+    }
+    for addr in &change.lost_addrs {
+        let mut message = AddressMessage::default();
+        message.header.family = family(addr.ip);
+        message.header.prefix_len = addr.prefix;
+        message.header.index = index;
+        message.attributes = vec![AddressAttribute::Local(addr.ip)];
+        let action = format!("delete the address {addr} from {}", end.name);
+        ask(action, RouteNetlinkMessage::DelAddress(message))?;
+    }
+    if end.gets_ipv6() {
+        // At the host's end of a wire it may be off.
+        set_ipv6(&end.name, site.netns, "disable_ipv6", "0");
+    }
+    furnish(end, 0, change.up == Some(true), netlink, index)?;
+    if change.up == Some(false) {
+        let mut down = LinkUnspec::new_with_index(index).build();
+        down.header.change_mask = LinkFlags::Up;
+        let action = format!("take the interface {} down", end.name);
+        return ask(action, RouteNetlinkMessage::SetLink(down));
+    }
+    if end.addrs.is_empty() {
+        return Ok(());
+    }
+    settle(end, 0, false, netlink, index)
+}
+
 /// Makes a link a port of a bridge that is there.
 ///
 /// # Errors
@@ -410,6 +470,13 @@ fn family(ip: IpAddr) -> AddressFamily {
 /// The route that `ip route add TO [via VIA] dev …` makes: of protocol boot, and with the scope of the link where there is
 /// no next hop (ip-route(8)).
 fn add_route(index: u32, route: &Route) -> Request {
+    Request::new(
+        RouteNetlinkMessage::NewRoute(route_message(index, route)),
+        NLM_F_CREATE | NLM_F_EXCL,
+    )
+}
+
+fn route_message(index: u32, route: &Route) -> RouteMessage {
     let mut builder = RouteMessageBuilder::<IpAddr>::new()
         .output_interface(index)
         .protocol(RouteProtocol::Boot);
@@ -427,10 +494,7 @@ fn add_route(index: u32, route: &Route) -> Request {
     if let Some(via) = route.via {
         message.attributes.push(RouteAttribute::Gateway(via.into()));
     }
-    Request::new(
-        RouteNetlinkMessage::NewRoute(message),
-        NLM_F_CREATE | NLM_F_EXCL,
-    )
+    message
 }
 
 /// Deletes a link by name, and with it the far end of its wire.
@@ -475,6 +539,9 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// The index of the bridge or the like that it is a port of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controller: Option<u32>,
     /// Its addresses.
     pub addrs: Vec<LinkAddr>,
 }
@@ -486,6 +553,13 @@ pub struct LinkAddr {
     pub addr: IfAddr,
     /// The far end's address, where it is a pair of two.
     pub peer: Option<IpAddr>,
+}
+
+impl LinkAddr {
+    /// Whether it is one of those that IPv6 gives each link by itself (RFC 4291, 2.5.6).
+    pub fn is_link_local(&self) -> bool {
+        matches!(self.addr.ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+    }
 }
 
 impl fmt::Display for LinkAddr {
@@ -537,6 +611,14 @@ pub fn link_by_name(netlink: &Netlink, name: &LinkName) -> Result<Link, Refused>
     one_link(netlink, LinkUnspec::new_with_name(name.as_str()).build())
 }
 
+/// One interface by its number, likewise.
+///
+/// # Errors
+/// ENODEV where there is none.
+pub fn link_by_index(netlink: &Netlink, index: u32) -> Result<Link, Refused> {
+    one_link(netlink, LinkUnspec::new_with_index(index).build())
+}
+
 fn one_link(netlink: &Netlink, which: LinkMessage) -> Result<Link, Refused> {
     netlink
         .request(Request::new(RouteNetlinkMessage::GetLink(which), 0))?
@@ -562,6 +644,7 @@ fn read_link(message: LinkMessage) -> Link {
         up: message.header.flags.contains(LinkFlags::Up),
         mac: None,
         mtu: 0,
+        controller: None,
         addrs: Vec::new(),
     };
     for attribute in message.attributes {
@@ -571,6 +654,7 @@ fn read_link(message: LinkMessage) -> Link {
             LinkAttribute::Link(peer) => link.peer = Some(peer),
             LinkAttribute::LinkNetNsId(id) => link.peer_netnsid = Some(id),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Controller(index) => link.controller = Some(index),
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
             LinkAttribute::LinkInfo(infos) => {
                 link.kind = infos.into_iter().find_map(|info| match info {
@@ -584,7 +668,7 @@ fn read_link(message: LinkMessage) -> Link {
     link
 }
 
-fn read_address(message: &AddressMessage) -> Option<LinkAddr> {
+pub(super) fn read_address(message: &AddressMessage) -> Option<LinkAddr> {
     let mut local = None;
     let mut address = None;
     for attribute in &message.attributes {
@@ -665,7 +749,7 @@ pub fn has_default_route(netlink: &Netlink, v4: bool) -> Result<bool, Refused> {
 /// only once it is in use, so that is asked for by itself.
 pub fn owner_of(netlink: &Netlink, ip: IpAddr) -> Result<Option<Owner>, Refused> {
     if let Some((kind, index)) = match_host_route(netlink, ip)? {
-        let link = one_link(netlink, LinkUnspec::new_with_index(index).build())?;
+        let link = link_by_index(netlink, index)?;
         return Ok(Some(if kind == RouteType::Unicast {
             Owner::OnWire(link)
         } else {
@@ -841,10 +925,6 @@ mod tests {
 
     fn end(name: &str, addrs: &[(&str, Option<&str>)]) -> End {
         End {
-            at: Place::Host,
-            name: name.parse().unwrap(),
-            mac: None,
-            mtu: None,
             addrs: addrs
                 .iter()
                 .map(|(addr, peer)| EndAddr {
@@ -853,10 +933,7 @@ mod tests {
                     automatic: false,
                 })
                 .collect(),
-            routes: Vec::new(),
-            alias: None,
-            no_ipv6: false,
-            port: None,
+            ..End::bare(Place::Host, name.parse().unwrap())
         }
     }
 

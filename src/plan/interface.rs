@@ -3,13 +3,15 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::name::{BadWord, LinkName};
-use super::net::WireSpec;
-use super::topology::{End, Place};
+use super::name::{BadWord, LinkName, Mac};
+use super::net::{WireSpec, check_mtu};
+use super::topology::{End, Place, Route};
+use super::wireguard::{Tunnel, file_of};
 
 /// What an interface is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,58 @@ pub enum InterfaceKind {
     },
     /// Frames of a program that opens /dev/net/tun in the container (Documentation/networking/tuntap.rst).
     Tap,
+    /// Packets that are encrypted for peers, in UDP packets of the host's (wg(8)).
+    Wireguard {
+        /// The file that says for whom, and by which keys.
+        file: PathBuf,
+        /// What it says; nowhere but there are its keys written down.
+        #[serde(skip)]
+        tunnel: Box<Tunnel>,
+    },
+    /// A link of the host's itself, which is moved into the container.
+    Phys {
+        /// What it is called on the host.
+        device: LinkName,
+        /// How it was there, for when it comes back; none where the kernel is to do with it what it does when its namespace goes.
+        loan: Option<Box<Loan>>,
+    },
+}
+
+/// A link of the host's as it was before a container had it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loan {
+    /// What it was called.
+    pub device: LinkName,
+    /// What it is called in the container.
+    pub interface: LinkName,
+    /// Its number.
+    pub index: u32,
+    /// Whether it was up.
+    pub up: bool,
+    /// Its link-layer address.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// The requests by which it has its addresses again, then its routes.
+    pub requests: Vec<Saved>,
+}
+
+impl Loan {
+    /// Its number in the container, by which it is known there whatever it is called by then: one that the kernel gives to no link
+    /// by itself, since it counts from 1.
+    pub fn inside(&self) -> i32 {
+        const BEYOND: u32 = 1000;
+        i32::try_from(self.index.saturating_add(BEYOND)).unwrap_or(i32::MAX)
+    }
+}
+
+/// A request to the kernel, as it goes over netlink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Its type (rtnetlink(7)): RTM_NEWADDR, RTM_NEWROUTE.
+    pub kind: u16,
+    /// What follows the header, in hexadecimal.
+    pub payload: String,
 }
 
 /// Whom the interfaces on one parent reach.
@@ -83,7 +137,15 @@ pub enum IpvlanMode {
 const VXLAN_PORT: u16 = 4789;
 
 /// The kinds, as a value begins.
-pub const KINDS: [&str; 5] = ["macvlan", "ipvlan", "vlan", "vxlan", "tap"];
+pub const KINDS: [&str; 7] = [
+    "macvlan",
+    "ipvlan",
+    "vlan",
+    "vxlan",
+    "tap",
+    "wireguard",
+    "phys",
+];
 
 /// An interface that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +167,31 @@ pub struct Interface {
 }
 
 impl InterfaceSpec {
+    /// The same with what the file of a tunnel says: its addresses, unless there are others, and a way to all that is its peers'.
+    ///
+    /// # Errors
+    /// [`BadWord`] for what does not go together.
+    pub fn with_tunnel(mut self, tunnel: Tunnel) -> Result<Self, BadWord> {
+        let wire = &mut self.wire;
+        if wire.addrs.is_empty() {
+            wire.addrs.clone_from(&tunnel.addrs);
+        }
+        wire.mtu = wire.mtu.or(tunnel.mtu);
+        wire.check_words()?;
+        check_mtu(wire.mtu, &wire.addrs)?;
+        for to in tunnel.peers.iter().flat_map(|peer| &peer.allowed) {
+            let is_there = wire.routes.iter().any(|route| route.to == *to)
+                || wire.addrs.iter().any(|addr| addr.network() == *to);
+            if !is_there {
+                wire.routes.push(Route { to: *to, via: None });
+            }
+        }
+        if let InterfaceKind::Wireguard { tunnel: place, .. } = &mut self.kind {
+            **place = tunnel;
+        }
+        Ok(self)
+    }
+
     /// The interface, at a place and under a name.
     pub fn at(&self, at: Place, name: LinkName) -> Interface {
         Interface {
@@ -122,7 +209,8 @@ impl InterfaceKind {
             InterfaceKind::Ipvlan { .. } => Some("ipvlan"),
             InterfaceKind::Vlan { .. } => Some("vlan"),
             InterfaceKind::Vxlan { .. } => Some("vxlan"),
-            InterfaceKind::Tap => None,
+            InterfaceKind::Wireguard { .. } => Some("wireguard"),
+            InterfaceKind::Tap | InterfaceKind::Phys { .. } => None,
         }
     }
 
@@ -133,7 +221,16 @@ impl InterfaceKind {
             | InterfaceKind::Ipvlan { parent, .. }
             | InterfaceKind::Vlan { parent, .. } => Some(parent),
             InterfaceKind::Vxlan { parent, .. } => parent.as_ref(),
-            InterfaceKind::Tap => None,
+            InterfaceKind::Phys { device, .. } => Some(device),
+            InterfaceKind::Tap | InterfaceKind::Wireguard { .. } => None,
+        }
+    }
+
+    /// How a link of the host's was that comes back.
+    pub fn loan(&self) -> Option<&Loan> {
+        match self {
+            InterfaceKind::Phys { loan, .. } => loan.as_deref(),
+            _ => None,
         }
     }
 }
@@ -147,6 +244,8 @@ impl fmt::Display for InterfaceKind {
             InterfaceKind::Vlan { parent, id } => write!(f, "vlan:{parent},id={id}"),
             InterfaceKind::Vxlan { vni, .. } => write!(f, "vxlan:{vni}"),
             InterfaceKind::Tap => f.write_str("tap"),
+            InterfaceKind::Wireguard { file, .. } => write!(f, "wireguard:{}", file.display()),
+            InterfaceKind::Phys { device, .. } => write!(f, "phys:{device}"),
         }
     }
 }
@@ -221,6 +320,8 @@ fn example(kind: &str) -> &'static str {
         "ipvlan" => "ipvlan:eth0,192.0.2.7/24",
         "vlan" => "vlan:eth0,id=5,192.0.2.7/24",
         "vxlan" => "vxlan:42,remote=192.0.2.2,10.0.0.1/24",
+        "wireguard" => "wireguard:/etc/wireguard/wg0.conf",
+        "phys" => "phys:eth1,192.0.2.7/24",
         _ => "tap,10.0.0.1/24",
     }
 }
@@ -298,6 +399,26 @@ impl FromStr for InterfaceSpec {
                 },
             },
             "vxlan" => vxlan(head, argument, &own, bad)?,
+            "wireguard" => {
+                if wire.mac.is_some() {
+                    return Err(bad("mac", "cannot be: it has no link-layer address"));
+                }
+                match argument {
+                    Some("") | None => return Err(bad(head, "names no file of wg-quick(8)")),
+                    Some(word) => InterfaceKind::Wireguard {
+                        file: file_of(word),
+                        tunnel: Box::default(),
+                    },
+                }
+            }
+            "phys" => match argument {
+                Some("") | None => return Err(bad(head, "names no link of the host's")),
+                Some("lo") => return Err(bad("lo", "is in every namespace, and goes nowhere")),
+                Some(name) => InterfaceKind::Phys {
+                    device: name.parse()?,
+                    loan: None,
+                },
+            },
             _ => match argument {
                 None => InterfaceKind::Tap,
                 Some(word) => return Err(bad(word, "is one word too many; name= names it")),
@@ -375,6 +496,11 @@ mod tests {
                 "vxlan:42",
             ),
             ("tap,10.0.0.1/24,name=tap0", "tap"),
+            (
+                "wireguard:wg0,mtu=1400",
+                "wireguard:/etc/wireguard/wg0.conf",
+            ),
+            ("phys:eth1,192.0.2.7/24,name=lan", "phys:eth1"),
         ] {
             let spec: InterfaceSpec = value.parse().unwrap();
             assert_eq!(spec.kind.to_string(), shown);
@@ -403,6 +529,10 @@ mod tests {
             ("vxlan:42,remote=192.0.2.2,port=0", "0"),
             ("tap:tap0", "tap0"),
             ("tap,gw=10.0.0.1", "10.0.0.1"),
+            ("wireguard:", "wireguard:"),
+            ("wireguard:wg0,mac=02:00:00:00:00:01", "mac"),
+            ("phys", "phys"),
+            ("phys:lo", "lo"),
         ] {
             let error = value.parse::<InterfaceSpec>().unwrap_err();
             assert_eq!(error.word, word, "{value}: {error}");

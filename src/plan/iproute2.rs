@@ -8,7 +8,8 @@ use super::interface::{Interface, InterfaceKind};
 use super::name::{ContainerName, LinkName};
 use super::network::Published;
 use super::topology::{
-    End, EndAddr, NamespaceKind, NamespaceSource, Node, Place, Removal, Route, Topology, Wire,
+    Change, End, EndAddr, NamespaceKind, NamespaceSource, Node, Place, Removal, Route, Topology,
+    Wire,
 };
 
 /// How a running container's network namespace can be had by hand.
@@ -38,6 +39,9 @@ pub fn lines(topology: &Topology, known: &dyn Fn(&ContainerName) -> Known) -> Ve
     }
     for removal in &topology.removals {
         lines.push(by_hand.removal(removal));
+    }
+    for change in &topology.changes {
+        lines.extend(by_hand.change(change));
     }
     for moved in &topology.moves {
         lines.extend(moving(&moved.interface, &moved.from, &moved.to));
@@ -129,6 +133,20 @@ pub fn undo_lines(topology: &Topology, known: &dyn Fn(&ContainerName) -> Known) 
             ));
         }
     }
+    for Interface { end, kind } in &topology.interfaces {
+        let ip = by_hand.ip(&end.at);
+        match kind {
+            // By its process it is told which namespace the shell's is.
+            InterfaceKind::Phys { device, .. } => {
+                let name = &end.name;
+                lines.push(format!("{ip} link set dev {name} name {device} netns $$"));
+            }
+            _ if matches!(end.at, Place::Running(_)) => {
+                lines.push(format!("{ip} link delete dev {}", end.name));
+            }
+            _ => {}
+        }
+    }
     for (index, node) in topology.nodes.iter().enumerate() {
         if !by_hand.namespace(index, node).is_empty() {
             lines.push(format!("ip netns delete {}", by_hand.name_of_node(node)));
@@ -200,13 +218,17 @@ impl<'a> ByHand<'a> {
 
     /// The running containers that have ends, each once.
     fn running(&self) -> BTreeSet<&'a ContainerName> {
-        let ends = self.topology.wires.iter().flat_map(|wire| &wire.ends);
-        let wired = ends.filter_map(|end| match &end.at {
+        let topology = self.topology;
+        let wired = topology.wires.iter().flat_map(|wire| &wire.ends);
+        let others = topology.interfaces.iter().map(|interface| &interface.end);
+        let changed = topology.changes.iter().map(|change| &change.end);
+        let ends = wired.chain(others).chain(changed);
+        let named = ends.filter_map(|end| match &end.at {
             Place::Running(name) => Some(name),
             _ => None,
         });
-        let removals = self.topology.removals.iter();
-        wired
+        let removals = topology.removals.iter();
+        named
             .chain(removals.map(|removal| &removal.container))
             .collect()
     }
@@ -236,6 +258,30 @@ impl<'a> ByHand<'a> {
     fn removal(&self, removal: &Removal) -> String {
         let name = self.name_of_running(&removal.container);
         format!("ip -n {name} link delete dev {}", removal.interface)
+    }
+
+    fn change(&self, change: &Change) -> Vec<String> {
+        let end = &change.end;
+        let (ip, name) = (self.ip(&end.at), &end.name);
+        let mut lines = Vec::new();
+        if end.mac.is_some() || end.mtu.is_some() {
+            lines.push(format!("{ip} link set dev {}", looks(end)));
+        }
+        let routes = change.lost_routes.iter();
+        lines.extend(routes.map(|route| format!("{ip} route delete {} dev {name}", target(route))));
+        let addrs = change.lost_addrs.iter();
+        lines.extend(addrs.map(|addr| format!("{ip} address delete {addr} dev {name}")));
+        if end.gets_ipv6() {
+            lines.push(self.set_disable_ipv6(end, "0"));
+        }
+        if change.up == Some(true) {
+            lines.push(format!("{ip} link set dev {name} up"));
+        }
+        lines.extend(self.addresses_and_routes(end));
+        if change.up == Some(false) {
+            lines.push(format!("{ip} link set dev {name} down"));
+        }
+        lines
     }
 
     /// `ip`, in the namespace of a place.
@@ -329,6 +375,23 @@ impl<'a> ByHand<'a> {
                 }
                 lines
             }
+            InterfaceKind::Wireguard { file, .. } => {
+                let file = quoted(&file.to_string_lossy());
+                let into = self
+                    .netns(&end.at)
+                    .map_or(String::new(), |name| format!("ip netns exec {name} "));
+                vec![
+                    format!("ip link add {}{netns} type wireguard", looks(end)),
+                    format!("wg-quick strip {file} | {into}wg setconf {name} /dev/stdin"),
+                ]
+            }
+            InterfaceKind::Phys { device, .. } => {
+                let mut lines = vec![format!("ip link set dev {device} name {name}{netns}")];
+                if end.mac.is_some() || end.mtu.is_some() {
+                    lines.push(format!("{ip} link set dev {}", looks(end)));
+                }
+                lines
+            }
         };
         lines.extend(self.end(end));
         lines
@@ -342,11 +405,7 @@ impl<'a> ByHand<'a> {
         };
         let mut lines = Vec::new();
         if end.no_ipv6 {
-            let line = format!("echo 1 >/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
-            lines.push(match self.netns(&end.at) {
-                None => line,
-                Some(netns) => format!("ip netns exec {netns} sh -c '{line}'"),
-            });
+            lines.push(self.set_disable_ipv6(end, "1"));
         }
         lines.push(format!("{ip} link set dev {name} up{alias}"));
         if end.port.as_ref().is_some_and(|port| port.isolated) {
@@ -355,13 +414,27 @@ impl<'a> ByHand<'a> {
         if end.port.as_ref().is_some_and(|port| port.reflects) {
             lines.push(format!("bridge link set dev {name} hairpin on"));
         }
-        let addrs = end.addrs.iter();
-        lines.extend(
-            addrs.map(|addr| format!("{ip} address add {} dev {name}{}", pair(addr), nodad(addr))),
-        );
-        let routes = end.routes.iter();
-        lines.extend(routes.map(|route| format!("{ip} route add {} dev {name}", target(route))));
+        lines.extend(self.addresses_and_routes(end));
         lines
+    }
+
+    fn set_disable_ipv6(&self, end: &End, value: &str) -> String {
+        let name = &end.name;
+        let line = format!("echo {value} >/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+        match self.netns(&end.at) {
+            None => line,
+            Some(netns) => format!("ip netns exec {netns} sh -c '{line}'"),
+        }
+    }
+
+    fn addresses_and_routes(&self, end: &End) -> Vec<String> {
+        let (ip, name) = (self.ip(&end.at), &end.name);
+        let addrs = end.addrs.iter();
+        let addrs =
+            addrs.map(|addr| format!("{ip} address add {} dev {name}{}", pair(addr), nodad(addr)));
+        let routes = end.routes.iter();
+        let routes = routes.map(|route| format!("{ip} route add {} dev {name}", target(route)));
+        addrs.chain(routes).collect()
     }
 }
 
@@ -457,15 +530,9 @@ pub(crate) mod tests {
             }
         };
         End {
-            at,
-            name: name.parse::<LinkName>().unwrap(),
-            mac: None,
-            mtu: None,
             addrs: addrs.iter().map(addr).collect(),
             routes: routes.iter().map(route).collect(),
-            alias: None,
-            no_ipv6: false,
-            port: None,
+            ..End::bare(at, name.parse().unwrap())
         }
     }
 

@@ -15,3 +15,4 @@ pub mod subid;
 pub mod systemd;
 pub mod topology;
 pub mod variant;
+pub mod wireguard;

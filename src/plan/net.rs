@@ -64,9 +64,6 @@ pub struct PairEnd {
     pub rootfs: Option<PathBuf>,
 }
 
-/// Kinds of interface that the grammar will have, and has not yet.
-const LATER: [&str; 2] = ["wireguard", "phys"];
-
 const EXAMPLE: &str = "172.16.0.1/16,peer=172.16.0.2";
 
 impl FromStr for NetSpec {
@@ -103,13 +100,6 @@ impl FromStr for NetSpec {
         }
         if interface::kind_of(value).is_some() {
             return Ok(NetSpec::Interface(Box::new(value.parse()?)));
-        }
-        let first = value.split([',', ':']).next().unwrap_or_default();
-        if LATER.contains(&first) {
-            return Err(bad(
-                first,
-                "is a kind of network that tincan does not make yet",
-            ));
         }
         // A name has none of what addresses and keys are told by.
         let head = value.split(',').next().unwrap_or_default();
@@ -425,6 +415,27 @@ impl Outside {
     }
 }
 
+/// What `link add` gives a running container: an end of a wire, or an interface of another kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// `NAME=ADDR[,…]`.
+    Wire(PairEnd),
+    /// `NAME=KIND[:ARGUMENT][,…]`.
+    Interface(ContainerName, Box<InterfaceSpec>),
+}
+
+impl FromStr for LinkEnd {
+    type Err = BadWord;
+    fn from_str(value: &str) -> Result<Self, BadWord> {
+        match value.split_once('=') {
+            Some((name, rest)) if interface::kind_of(rest).is_some() => {
+                Ok(LinkEnd::Interface(name.parse()?, Box::new(rest.parse()?)))
+            }
+            _ => value.parse().map(LinkEnd::Wire),
+        }
+    }
+}
+
 impl FromStr for PairEnd {
     type Err = BadWord;
     fn from_str(value: &str) -> Result<Self, BadWord> {
@@ -468,8 +479,7 @@ impl WireSpec {
     pub(super) fn accept(&mut self, word: &str) -> Result<bool, BadWord> {
         let twice = || BadWord::new("key", word, "is given twice", EXAMPLE);
         let Some((key, value)) = word.split_once('=') else {
-            let kinds = interface::KINDS.iter().chain(&LATER);
-            let is_kind = kinds.into_iter().any(|kind| word.starts_with(kind));
+            let is_kind = interface::KINDS.iter().any(|kind| word.starts_with(kind));
             if !word.contains(['.', ':', '/']) || is_kind {
                 return Ok(false);
             }
@@ -489,14 +499,7 @@ impl WireSpec {
                 }
             }
             "mtu" => {
-                let mtu = value
-                    .parse::<u32>()
-                    .ok()
-                    .filter(|mtu| (68..=65535).contains(mtu) && !value.starts_with('+'));
-                let mtu = mtu.ok_or_else(|| {
-                    BadWord::new("mtu", value, "is no number from 68 to 65535", "mtu=1500")
-                })?;
-                if self.mtu.replace(mtu).is_some() {
+                if self.mtu.replace(parse_mtu(value)?).is_some() {
                     return Err(twice());
                 }
             }
@@ -634,21 +637,12 @@ impl WireSpec {
                 via: Some(*via),
             });
         }
-        let on_link = |addr: &IfAddr| EndAddr {
-            addr: *addr,
-            peer: None,
-            automatic: false,
-        };
         End {
-            at,
-            name,
             mac: self.mac,
             mtu,
-            addrs: self.addrs.iter().map(on_link).collect(),
+            addrs: self.addrs.iter().copied().map(EndAddr::on_link).collect(),
             routes,
-            alias: None,
-            no_ipv6: false,
-            port: None,
+            ..End::bare(at, name)
         }
     }
 
@@ -777,6 +771,32 @@ pub fn pair_wire(ends: [(&PairEnd, Place, LinkName); 2]) -> Result<Wire, BadWord
             }
         }),
     })
+}
+
+/// An MTU in bytes: what IPv4 needs at least (RFC 791, 3.2), to what a frame of the kernel's virtual links has at most.
+///
+/// # Errors
+/// [`BadWord`] for what is none.
+pub fn parse_mtu(value: &str) -> Result<u32, BadWord> {
+    let mtu = value.parse::<u32>().ok();
+    mtu.filter(|mtu| (68..=65535).contains(mtu) && !value.starts_with('+'))
+        .ok_or_else(|| BadWord::new("mtu", value, "is no number from 68 to 65535", "mtu=1500"))
+}
+
+/// Refuses an address that no interface on a wire can have.
+///
+/// # Errors
+/// [`BadWord`] for the address.
+pub fn check_address(addr: &IfAddr) -> Result<(), BadWord> {
+    match unfit(addr) {
+        None => Ok(()),
+        Some(why) => Err(BadWord::new(
+            "address",
+            addr.to_string(),
+            why,
+            "10.0.0.1/24",
+        )),
+    }
 }
 
 /// A route, as `PREFIX` or `PREFIX@HOP`.
@@ -962,6 +982,12 @@ impl NetSpec {
         }
     }
 
+    /// What the interface is called that the n-th value makes, if it makes one.
+    pub fn interface(&self, index: usize) -> Option<LinkName> {
+        let words = self.words()?;
+        Some(words.name.clone().unwrap_or_else(|| default_name(index)))
+    }
+
     /// Whether it names a way to everywhere of a family by itself.
     pub fn says_default_route(&self, v4: bool) -> bool {
         let everywhere = IfAddr::everything(v4);
@@ -1103,7 +1129,6 @@ mod tests {
             ("ns:blue,mtu=1500", "ns:blue,mtu=1500"),
             ("mtu=1500", "mtu=1500"),
             ("lan 0", "lan 0"),
-            ("wireguard:k", "wireguard"),
             ("ns:", "ns:"),
             ("container:", ""),
         ] {

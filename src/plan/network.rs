@@ -46,15 +46,7 @@ impl FromStr for NetworkName {
         if let Err(error) = word.parse::<ContainerName>() {
             return bad(&error.why);
         }
-        let reserved = [
-            "none",
-            "host",
-            "pasta",
-            "container",
-            "ns",
-            "wireguard",
-            "phys",
-        ];
+        let reserved = ["none", "host", "pasta", "container", "ns"];
         if reserved.contains(&word) || KINDS.contains(&word) {
             return bad("means something else as a value of --net");
         }

@@ -29,6 +29,9 @@ pub struct Topology {
     pub interfaces: Vec<Interface>,
     /// The wires to remove, each by one of its ends.
     pub removals: Vec<Removal>,
+    /// What of interfaces that are there is to be otherwise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
 }
 
 /// An address that tincan chose for the host's end of somebody's wire, and that is now asked for by name: that end takes
@@ -68,6 +71,21 @@ pub struct Removal {
     pub interface: LinkName,
 }
 
+/// What of an interface of a running container, or of the other end of its wire, is to be otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The container.
+    pub container: ContainerName,
+    /// Where the interface is, its name, and what it gets beside what it has.
+    pub end: End,
+    /// Whether it is to be up; as it is, if nothing is said.
+    pub up: Option<bool>,
+    /// The addresses that it loses.
+    pub lost_addrs: Vec<IfAddr>,
+    /// The routes that it loses.
+    pub lost_routes: Vec<Route>,
+}
+
 /// A container to start.
 #[derive(Debug, Clone, Serialize)]
 pub struct Node {
@@ -91,6 +109,9 @@ pub struct Node {
     pub netns_name: Option<String>,
     /// Whether `lo` of the new network namespace is brought up.
     pub loopback: bool,
+    /// The links of the host's that are moved into its network namespace, and stay there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<NetDevice>,
     /// The container's way to the outside, for a user who is not root.
     pub outside: Option<Outside>,
     /// Whether the container dies with the process that started it.
@@ -107,6 +128,25 @@ pub struct Node {
     /// By what the others on its networks know it beside its name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<ContainerName>,
+}
+
+/// A link of the host's that a bundle asks for (runtime-spec config-linux.md, Network Devices).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NetDevice {
+    /// What it is called on the host.
+    pub device: LinkName,
+    /// What it is called in the container.
+    pub name: DeviceName,
+}
+
+/// What a link is to be called where it comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum DeviceName {
+    /// So.
+    Exactly(LinkName),
+    /// So, with the first number after it that makes it new.
+    Numbered(String),
 }
 
 /// Where a container comes from: what its state tells of it, and how long that stays.
@@ -457,6 +497,39 @@ pub struct EndAddr {
     pub automatic: bool,
 }
 
+impl End {
+    /// An end with nothing but a name.
+    pub fn bare(at: Place, name: LinkName) -> Self {
+        End {
+            at,
+            name,
+            mac: None,
+            mtu: None,
+            addrs: Vec::new(),
+            routes: Vec::new(),
+            alias: None,
+            no_ipv6: false,
+            port: None,
+        }
+    }
+
+    /// Whether an address is of IPv6.
+    pub fn gets_ipv6(&self) -> bool {
+        self.addrs.iter().any(|addr| addr.addr.ip.is_ipv6())
+    }
+}
+
+impl EndAddr {
+    /// An address with the whole of its prefix on the link.
+    pub fn on_link(addr: IfAddr) -> Self {
+        EndAddr {
+            addr,
+            peer: None,
+            automatic: false,
+        }
+    }
+}
+
 /// A route through an end of a wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
@@ -535,6 +608,11 @@ pub enum HostStep {
     /// Remove a wire.
     Remove {
         /// Which removal.
+        index: usize,
+    },
+    /// Let an interface that is there be otherwise.
+    Change {
+        /// Which change.
         index: usize,
     },
     /// Make a wire, address and raise both ends.
@@ -628,6 +706,7 @@ impl Topology {
             }
         });
         steps.extend((0..self.removals.len()).map(|index| HostStep::Remove { index }));
+        steps.extend((0..self.changes.len()).map(|index| HostStep::Change { index }));
         steps.extend((0..self.moves.len()).map(|index| HostStep::Move { index }));
         steps.extend((0..self.wires.len()).map(|wire| HostStep::Wire { wire }));
         steps.extend((0..self.interfaces.len()).map(|index| HostStep::Interface { index }));
@@ -710,6 +789,11 @@ impl Topology {
                 let what = format!("delete the link {}", removal.interface);
                 return (&removal.container, what);
             }
+            HostStep::Change { index } => {
+                let change = &self.changes[index];
+                let what = format!("change {}", self.end_name(&change.end));
+                return (&change.container, what);
+            }
             HostStep::Wire { wire } => {
                 let [a, b] = &self.wires[wire].ends;
                 let what = format!("wire {} to {}", self.end_name(a), self.end_name(b));
@@ -765,6 +849,7 @@ impl Node {
             hooks: RuntimeHooks::default(),
             netns_name: None,
             loopback: false,
+            devices: Vec::new(),
             outside: None,
             die_with_parent: false,
             leases: Vec::new(),

@@ -198,8 +198,8 @@ fn values_of_net(host: &Host) {
         ),
         ("tap:tap0", "`tap0`", "name="),
         ("tap,mac=x", "`x`", "02:00:00:00:00:01"),
-        ("wireguard:wg0", "`wireguard`", address),
-        ("phys:eth1", "`phys`", address),
+        ("wireguard:", "`wireguard:`", "/etc/wireguard/wg0.conf"),
+        ("phys:", "`phys:`", "phys:eth1"),
     ] {
         refused_with(
             host,
@@ -296,7 +296,11 @@ fn ends_of_a_link(host: &Host) {
     ] {
         refused(host, &["link", "add", ends[0], ends[1]], wrong);
     }
-    refused(host, &["link", "add", "c=10.0.0.1/24"], "END");
+    refused(
+        host,
+        &["link", "add", "c=10.0.0.1/24"],
+        "the wire of c has one end",
+    );
     refused(
         host,
         &["link", "del", "c", "eth7"],

@@ -21,6 +21,9 @@ pub fn tests() -> Vec<Case> {
         kills_in_run_over_a_rootfs needs [Root],
         errors_in_a_run_with_interfaces needs [Root, Vxlan, Tun],
         kills_in_a_run_with_interfaces needs [Root, Vxlan, Tun],
+        faults_in_a_run_with_a_lent_link needs [Root],
+        faults_while_a_link_is_lent needs [Root],
+        faults_while_an_interface_is_added needs [Root, Vxlan],
         errors_in_a_run_on_a_network needs [Root, Nftables],
         kills_in_a_run_on_a_network needs [Root, Nftables],
         faults_in_network_create needs [Root, Nftables],
@@ -254,6 +257,91 @@ fn errors_in_a_run_with_interfaces(host: &Host) {
 
 fn kills_in_a_run_with_interfaces(host: &Host) {
     run_with_interfaces(host, Fault::Kill);
+}
+
+/// Walks through the steps of a command that is undone by another; after each, the host and what `look` sees are as before.
+fn walk_there_and_back(
+    host: &Host,
+    there: &[&str],
+    back: &[&str],
+    sides: &[&str],
+    look: &dyn Fn() -> String,
+) {
+    let now = || (look(), host.differences());
+    let before = now();
+    for kind in [Fault::Error, Fault::Kill] {
+        for side in sides {
+            for step in 0..=MANY {
+                assert!(step < MANY, "{there:?} is not through after {MANY} steps");
+                let fault = kind.at(side, step);
+                let outcome = quiet(host, there, &fault);
+                eprintln!("{there:?} with {fault}: {outcome:?}");
+                if !outcome.met {
+                    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+                    if !back.is_empty() {
+                        host.tincan(back).ok();
+                    }
+                } else if kind == Fault::Kill {
+                    host.tincan(["gc"]).ok();
+                }
+                host.wait_until("all is as before", || now() == before);
+                if !outcome.met {
+                    assert!(step > 0, "{side} has no step in {there:?}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+const LENT: &str = "ip link add p0 type veth peer name q0; ip link set p0 up; ip link set q0 up
+    ip address add 192.0.2.1/24 dev p0; ip address add fd00:2::1/64 dev p0 nodad; ip route add 198.51.100.0/24 via 192.0.2.2";
+
+fn faults_in_a_run_with_a_lent_link(host: &Host) {
+    host.sh(LENT);
+    let run = ["run", "--name", "f", "--net", "phys:p0", "--", "true"];
+    let look = || host.sh("ip -br address show p0; ip route");
+    walk_there_and_back(host, &run, &[], &["host", "f", "loan"], &look);
+    host.sh("ip link del p0");
+}
+
+fn faults_while_a_link_is_lent(host: &Host) {
+    host.sh(LENT);
+    host.tincan(["run", "-d", "--name", "f", "--", "sleep", "1000"])
+        .ok();
+    let look = || host.sh("ip -br address show p0; ip route") + &host.tincan(["link", "list"]).ok();
+    let add = ["link", "add", "f=phys:p0"];
+    let del = ["link", "del", "f", "eth0"];
+    // What holds the container's namespace stays with the container.
+    host.tincan(add).ok();
+    host.tincan(del).ok();
+    walk_there_and_back(host, &add, &del, &["host", "link", "loan"], &look);
+    host.tincan(add).ok();
+    let lent = host.tincan(["link", "list"]).ok();
+    for kind in [Fault::Error, Fault::Kill] {
+        let outcome = quiet(host, &del, &kind.at("unlink", 0));
+        assert!(outcome.met, "{outcome:?}");
+        assert_eq!(host.tincan(["link", "list"]).ok(), lent);
+    }
+    host.tincan(del).ok();
+    host.tincan(END_F).ok();
+    host.sh("ip link del p0");
+}
+
+fn faults_while_an_interface_is_added(host: &Host) {
+    host.tincan(["run", "-d", "--name", "f", "--", "sleep", "1000"])
+        .ok();
+    let look = || host.tincan(["exec", "f", "ip", "-br", "link"]).ok();
+    let add = [
+        "link",
+        "add",
+        "f=vxlan:42,remote=192.0.2.9,10.0.0.1/24,fd00::1/64",
+    ];
+    let del = ["link", "del", "f", "eth0"];
+    host.tincan(add).ok();
+    host.tincan(del).ok();
+    walk_there_and_back(host, &add, &del, &["host", "link"], &look);
+    host.tincan(END_F).ok();
 }
 
 const CREATE: [&str; 7] = [

@@ -15,6 +15,10 @@ pub fn tests() -> Vec<Case> {
         a_vlan_is_on_its_parents_tagged_network needs [Root, Vlan],
         machines_share_a_vxlan needs [Root, Vxlan],
         machines_share_a_vxlan_over_ipv6 needs [Root, Vxlan],
+        machines_share_a_wireguard needs [Root, Wireguard],
+        machines_share_a_wireguard_over_ipv6 needs [Root, Wireguard],
+        the_lines_of_a_wireguard_make_what_it_makes needs [Root, Wireguard],
+        a_file_of_a_wireguard_that_is_wrong_is_told needs [Root, Wireguard],
         a_tap_is_there_to_be_opened needs [Tun],
         what_cannot_be_is_said_before_anything_is_made needs [Root, Macvlan],
         the_lines_make_what_it_makes needs [Root, Macvlan, Vxlan, Tun],
@@ -181,6 +185,211 @@ fn machines_share_a_vxlan(host: &Host) {
 
 fn machines_share_a_vxlan_over_ipv6(host: &Host) {
     three_machines(host, |n| format!("fd00:2::{n}"));
+}
+
+/// Two private keys, which are all ones and all twos, and their public ones (RFC 7748, 5).
+const KEYS: [[&str; 2]; 2] = [
+    [
+        "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+        "pOCSkrZRwni5dyxWn1+puxPZBrRqtoyd+dwrRAn4ogk=",
+    ],
+    [
+        "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=",
+        "zo060cy2M+x7cMF4FKXHbs0CloUFDTRHRboFhw5YfVk=",
+    ],
+];
+
+/// The file of one of two ends of a tunnel.
+fn tunnel(n: usize, endpoint: &str) -> String {
+    let (own, other) = (n - 1, 2 - n);
+    let far = 3 - n;
+    format!(
+        "[Interface]
+        PrivateKey = {}
+        ListenPort = 51820
+        Address = 10.7.0.{n}/24, fd07::{n}/64
+        MTU = 1400
+        [Peer]
+        PublicKey = {}
+        PresharedKey = {}
+        Endpoint = {endpoint}:51820
+        AllowedIPs = 10.7.0.{far}/32, fd07::{far}/128, 10.8.{far}.0/24
+        PersistentKeepalive = 25
+        ",
+        KEYS[own][0], KEYS[other][1], KEYS[0][1],
+    )
+}
+
+/// Two machines, each a namespace with its own tincan: what is between them carries the tunnel's packets, and no others.
+fn two_machines(host: &Host, address: impl Fn(usize) -> String) {
+    let tincan = Host::TINCAN;
+    let on = |n: usize, line: &str| {
+        format!("nsenter --net=/run/netns/m{n} {tincan} --root /run/work/m{n} {line}")
+    };
+    host.sh("ip netns add m1; ip netns add m2; ip -n m1 link add eth0 type veth peer name eth0 netns m2");
+    for n in [1, 2] {
+        let (outer, far) = (address(n), address(3 - n));
+        let (length, far) = if outer.contains(':') {
+            (64, format!("[{far}]"))
+        } else {
+            (24, far)
+        };
+        host.sh(&format!(
+            "ip -n m{n} address add {outer}/{length} dev eth0 $(case {outer} in *:*) echo nodad;; esac)
+            ip -n m{n} link set eth0 up; ip -n m{n} link set lo up"
+        ));
+        let file = host.dir().join(format!("m{n}.conf"));
+        std::fs::write(&file, tunnel(n, &far)).unwrap();
+        let net = format!("wireguard:{}", file.display());
+        let run = format!("run -d --name c{n} --net {net} -- sleep 1000 </dev/null >/dev/null");
+        host.sh(&on(n, &run));
+    }
+    for (from, to) in [(1, 2), (2, 1)] {
+        for ip in [format!("10.7.0.{to}"), format!("fd07::{to}")] {
+            host.sh(&on(from, &format!("exec c{from} ping -q -c1 -W10 {ip}")));
+        }
+    }
+    let said = host.sh(&on(
+        1,
+        "exec c1 sh -c 'ip -d link show eth0; ip route; wg show eth0'",
+    ));
+    for text in [
+        "wireguard",
+        "mtu 1400",
+        "10.8.2.0/24 dev eth0",
+        "preshared key: (hidden)",
+        "every 25 seconds",
+    ] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    // The container has the tunnel, and nothing of what it goes through.
+    let said = host.sh(&on(1, "exec c1 ip -br link"));
+    assert_eq!(said.lines().count(), 2, "{said}");
+    let said = host.sh("ip netns exec m1 ip -br link");
+    assert!(!said.contains("wg"), "{said}");
+    for n in [1, 2] {
+        host.sh(&on(n, &format!("delete --force c{n}")));
+        host.sh(&format!("ip netns del m{n}; rmdir /run/work/m{n}"));
+    }
+    host.sh("umount /run/netns; rmdir /run/netns");
+}
+
+fn machines_share_a_wireguard(host: &Host) {
+    two_machines(host, |n| format!("192.0.2.{n}"));
+}
+
+fn machines_share_a_wireguard_over_ipv6(host: &Host) {
+    two_machines(host, |n| format!("fd00:2::{n}"));
+}
+
+fn the_lines_of_a_wireguard_make_what_it_makes(host: &Host) {
+    let file = host.dir().join("wg0.conf");
+    std::fs::write(&file, tunnel(1, "192.0.2.2")).unwrap();
+    let net = format!("wireguard:{}", file.display());
+    let look = || {
+        host.sh("ip -n a -br address; ip -n a route; ip -n a -6 route; ip netns exec a wg showconf eth0")
+    };
+    let plan = host
+        .tincan([
+            "run",
+            "--name",
+            "a",
+            "--net",
+            &net,
+            "--dry-run",
+            "--",
+            "true",
+        ])
+        .ok();
+    assert!(!plan.contains(KEYS[0][0]), "{plan}");
+    by_hand(host, &plan);
+    let hand = look();
+    undo(host, &plan);
+    host.tincan([
+        "run",
+        "-d",
+        "--name",
+        "a",
+        "--netns-name",
+        "--net",
+        &net,
+        "--",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    assert_eq!(look(), hand, "{plan}");
+    let state = std::fs::read_to_string("/run/tincan/a/state.json").unwrap();
+    for key in [KEYS[0][0], KEYS[0][1], KEYS[1][1]] {
+        assert!(!state.contains(key), "{state}");
+    }
+    // Live, with several hundred peers, which are more than one message.
+    let mut text = tunnel(1, "192.0.2.2");
+    for n in 0..400u32 {
+        let key = [KEYS[1][1].split_at(2).1, ""].concat();
+        let digits = format!(
+            "{}{}",
+            char::from(b'A' + (n / 26 % 26) as u8),
+            char::from(b'A' + (n % 26) as u8)
+        );
+        text.push_str(&format!("[Peer]\nPublicKey = {digits}{key}\n"));
+        text.push_str(&format!(
+            "AllowedIPs = 10.{}.{}.0/24, fd{:02x}:{:x}::/64\n",
+            100 + n / 256,
+            n % 256,
+            16 + n / 256,
+            n
+        ));
+    }
+    text = text
+        .replace("10.7.0.1/24, fd07::1/64", "10.6.0.1/24")
+        .replace("ListenPort = 51820", "");
+    std::fs::write(&file, text).unwrap();
+    host.tincan(["link", "add", &format!("a={net},name=many")])
+        .ok();
+    let said = host.sh("ip netns exec a wg showconf many");
+    assert_eq!(said.matches("[Peer]").count(), 401, "{said}");
+    assert!(said.contains("10.101.143.0/24"), "{said}");
+    host.tincan(["link", "del", "a", "many"]).ok();
+    host.tincan(["delete", "--force", "a"]).ok();
+    host.sh("umount /run/netns; rmdir /run/netns");
+}
+
+fn a_file_of_a_wireguard_that_is_wrong_is_told(host: &Host) {
+    let run = |net: &str| {
+        [
+            "run".to_owned(),
+            "--net".to_owned(),
+            net.to_owned(),
+            "--".to_owned(),
+            "true".to_owned(),
+        ]
+    };
+    let refused = |net: &str, why: &str| {
+        let args = run(net);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        refused(host, &args, why);
+    };
+    refused("wireguard:wg9", "/etc/wireguard/wg9.conf: No such file");
+    let file = host.dir().join("wg0.conf");
+    let net = format!("wireguard:{}", file.display());
+    for (text, why) in [
+        (
+            tunnel(1, "example.com"),
+            "line 9: `example.com:51820` is no address with a port",
+        ),
+        (
+            tunnel(1, "192.0.2.2").replace("MTU = 1400", "MTU = 1200"),
+            "under the 1280 that IPv6 needs",
+        ),
+        (
+            tunnel(1, "192.0.2.2").replace("MTU", "PostUp"),
+            "postup is what wg-quick does",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        refused(&net, why);
+    }
 }
 
 fn a_tap_is_there_to_be_opened(host: &Host) {

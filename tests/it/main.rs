@@ -4,6 +4,7 @@ mod attack;
 mod bad_input;
 mod clean;
 mod connect;
+mod device;
 mod doctor;
 mod dry_run;
 #[cfg(feature = "faults")]
@@ -12,6 +13,7 @@ mod feature;
 mod host;
 mod interface;
 mod kernel;
+mod link;
 mod machine;
 mod many;
 mod names;
@@ -40,6 +42,8 @@ fn main() -> std::process::ExitCode {
         attack::tests(),
         net::tests(),
         interface::tests(),
+        link::tests(),
+        device::tests(),
         network::tests(),
         publish::tests(),
         doctor::tests(),

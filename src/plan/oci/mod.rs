@@ -19,15 +19,15 @@ use serde_json::Value;
 
 use super::cgroup;
 use super::facts::{CgroupLayout, Confinement, Manager};
-use super::name::ContainerName;
+use super::name::{ContainerName, LinkName};
 use super::step::{
     Command, Device, DeviceKind, Gate, Hook, HookKind, Mount, MountAttrs, MountWhat, Propagation,
     PropagationKind, Root, Step,
 };
 use super::systemd;
 use super::topology::{
-    Cgroup, Hierarchies, IdMap, IdMaps, Identity, NamespaceKind, NamespaceSource, Node, Origin,
-    RuntimeHooks, Workload,
+    Cgroup, DeviceName, Hierarchies, IdMap, IdMaps, Identity, NamespaceKind, NamespaceSource,
+    NetDevice, Node, Origin, RuntimeHooks, Workload,
 };
 pub use mounts::borrow_sysfs;
 
@@ -185,6 +185,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
             namespaces: &namespaces,
         },
     )?;
+    let net_devices = net_devices(&linux, has(NamespaceKind::Network))?;
     let time_offsets = time_offsets(&linux, &namespaces)?;
     let sysctls = sysctls(&linux, &namespaces)?;
     let hooks = Hooks::of(spec, process);
@@ -351,6 +352,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         hooks: hooks.outside,
         netns_name: None,
         loopback: is_new(NamespaceKind::Network),
+        devices: net_devices,
         outside: None,
         die_with_parent: request.die_with_parent,
         namespaces,
@@ -582,6 +584,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
         hooks: RuntimeHooks::default(),
         netns_name: None,
         loopback: is_new(NamespaceKind::Network),
+        devices: Vec::new(),
         outside: None,
         die_with_parent: request.die_with_parent,
     }
@@ -792,6 +795,42 @@ fn outer_propagation(asked: Option<Propagation>) -> Propagation {
         Some(p) if p.kind == PropagationKind::Unbindable => RSLAVE,
         Some(p) => p,
     }
+}
+
+/// The links of the host's that go to the container, in the order of their names.
+fn net_devices(linux: &Linux, has_network: bool) -> Result<Vec<NetDevice>, BadBundle> {
+    let mut devices = Vec::new();
+    let asked = linux.net_devices().iter().flatten();
+    for (device, asked) in asked.collect::<BTreeMap<_, _>>() {
+        let property = format!("linux.netDevices.{device}");
+        let named = |word: &str, property: &str| {
+            word.parse::<LinkName>()
+                .map_err(|bad| BadBundle::new(property, bad.why))
+        };
+        if !has_network {
+            let why = "is for a container with a network namespace, and this one has none";
+            return Err(BadBundle::new(&property, why));
+        }
+        if device == "lo" {
+            return Err(BadBundle::new(&property, "is in every namespace"));
+        }
+        let name = match asked.name().as_deref().filter(|name| !name.is_empty()) {
+            None => DeviceName::Exactly(named(device, &property)?),
+            Some(name) => {
+                let property = format!("{property}.name");
+                match name.strip_suffix("%d") {
+                    Some(stem) => {
+                        named(&format!("{stem}0"), &property)?;
+                        DeviceName::Numbered(stem.to_owned())
+                    }
+                    None => DeviceName::Exactly(named(name, &property)?),
+                }
+            }
+        };
+        let device = named(device, &property)?;
+        devices.push(NetDevice { device, name });
+    }
+    Ok(devices)
 }
 
 /// The offsets of a new time namespace, a line each as `/proc/PID/timens_offsets` takes them.
