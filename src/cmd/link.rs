@@ -448,7 +448,7 @@ impl Shown {
             container: container.cloned(),
             network: network.cloned(),
             interface: interface.clone(),
-            addresses: addrs.map(ToString::to_string).collect(),
+            addresses: addrs.map(|found| found.addr.to_string()).collect(),
         })
     }
 

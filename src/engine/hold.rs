@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::SigSet;
 use rustix::io::Errno;
@@ -382,7 +382,7 @@ impl<'a> Raising<'a> {
                 let Held { node, process, .. } = &self.held[node];
                 let container = &node.name;
                 let pid = process.as_ref().expect("led outside after the clone").pid;
-                let netns = open_netns(pid).map_err(|errno| {
+                let netns = open_netns(&netns_of(pid)).map_err(|errno| {
                     EngineError::of_deed(container, "open its network namespace", errno)
                 })?;
                 let outside = node.outside.as_ref().expect("only those have this step");
@@ -685,7 +685,12 @@ impl<'a> Raising<'a> {
         let process = held.process.as_mut().expect("wired after the clone");
         if process.network.is_none() {
             let joined = self.engine.join_network();
-            let netns = joined.and_then(|()| open_netns(process.pid)).map_err(|e| {
+            // The process joins a namespace that is there already in its own time.
+            let path = match held.node.namespaces.get(&NamespaceKind::Network) {
+                Some(NamespaceSource::Path(path)) => path.clone(),
+                _ => netns_of(process.pid),
+            };
+            let netns = joined.and_then(|()| open_netns(&path)).map_err(|e| {
                 EngineError::of_deed(&held.node.name, "open its network namespace", e)
             })?;
             let netlink = Netlink::open_in(netns.as_fd()).map_err(|e| {
@@ -1090,7 +1095,7 @@ pub fn enter_running(
     };
     let netns = engine
         .join_network()
-        .and_then(|()| open_netns(process.pid))
+        .and_then(|()| open_netns(&netns_of(process.pid)))
         .map_err(|errno| EngineError::of_deed(name, "open its network namespace", errno))?;
     // Opened by number: only if the process is still the same, so is the namespace.
     if !process.is_alive() {
@@ -1101,10 +1106,13 @@ pub fn enter_running(
     Ok((netns, netlink))
 }
 
-fn open_netns(pid: i32) -> Result<OwnedFd, Errno> {
-    fs::File::open(format!("/proc/{pid}/ns/net"))
-        .map(OwnedFd::from)
-        .map_err(|e| errno_of(&e))
+fn netns_of(pid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/ns/net"))
+}
+
+fn open_netns(path: &Path) -> Result<OwnedFd, Errno> {
+    let opened = fs::File::open(path).map(OwnedFd::from);
+    opened.map_err(|e| errno_of(&e))
 }
 
 fn link_failed<'n>(

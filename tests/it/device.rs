@@ -223,8 +223,7 @@ fn a_bundles_devices_move_in(host: &Host) {
     link(host);
     host.sh("ip link add r0 type veth peer name s0 netns world; ip -n world link set s0 up");
     let devices = json!({"p0": {"name": "lan%d"}, "r0": {}});
-    let look =
-        "ip -o address; ip -o link; ping -q -c1 -W5 192.0.2.254; ping -q -c1 -W5 fd00:2::254";
+    let look = "ip -o address; ip -o link";
     let bundle = with_devices(host, "b", devices, look);
     let said = host.tincan(["run", "-b", &bundle, "c"]).ok();
     for text in [

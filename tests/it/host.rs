@@ -354,6 +354,16 @@ impl Host {
         Path::new(WORK)
     }
 
+    /// Where tincan keeps its state.
+    #[cfg(feature = "faults")]
+    pub fn state_root(&self) -> PathBuf {
+        if is_user() {
+            users_state()
+        } else {
+            PathBuf::from("/run/tincan")
+        }
+    }
+
     /// `tincan` with these arguments, not yet started.
     pub fn tincan<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
         self.run(tincan(), args)

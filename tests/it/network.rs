@@ -595,6 +595,7 @@ fn a_half_made_bridge_is_made_anew(host: &Host) {
         .ok();
     host.sh(half);
     remove(host, "lan0");
+    host.assert_clean();
     // Somebody else's bridge of that name stays.
     host.sh("ip link add lan0 type bridge");
     let create = [&["network", "create"], &LAN0[..]].concat();
