@@ -60,7 +60,10 @@ pub fn supervise(
             terminal.carry(&ready[2..])?;
         }
         if !ready[1].is_empty() {
-            while let Ok(Some(signal)) = signals.read_signal() {
+            // What comes when the process is dead is for us: whoever carries its last words hears it.
+            while !process::wait_dead(pidfd, 0)?
+                && let Ok(Some(signal)) = signals.read_signal()
+            {
                 let number = signal.ssi_signo.cast_signed();
                 match &terminal {
                     Some(terminal) if number == libc::SIGWINCH => terminal.resize()?,
