@@ -9,7 +9,7 @@
 # make clean      remove what was built
 
 # All Debian packages this project asks for, by what needs them.
-BUILD_PACKAGES := gcc libc6-dev
+BUILD_PACKAGES := gcc libc6-dev libseccomp-dev
 DEMO_PACKAGES := busybox-static
 TEST_PACKAGES := busybox-static iproute2 iputils-ping nftables runc uidmap passt
 VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs kmod qemu-system-x86 xz-utils

@@ -85,7 +85,9 @@ fn measure(full: bool) {
     add(pair(&setting, &effort));
     add(wiring);
     add(exec(&setting, &effort));
-    add(lifecycle(&setting, &effort));
+    for table in lifecycle(&setting, &effort) {
+        add(table);
+    }
     add(memory(&setting, &effort));
     let (cost, memory) = rootless(&setting, &effort);
     add(cost);
@@ -119,6 +121,8 @@ struct Setting {
     rootfs: PathBuf,
     /// The bundle that runs `/bin/true`.
     short: PathBuf,
+    /// The same under podman's seccomp profile.
+    filtered: PathBuf,
     /// The same with `/bin/sleep 0.3`, long enough to look at the runtime meanwhile.
     brief: PathBuf,
     /// The same with a workload that stays.
@@ -131,7 +135,7 @@ impl Setting {
         let rootfs = work.join("busybox");
         let recipe = Path::new(HERE).join("rootfs-examples/busybox/make.sh");
         must(Command::new(recipe).arg(&rootfs));
-        let bundle = |name: &str, args: Value| {
+        let bundle = |name: &str, args: Value, seccomp: Value| {
             let dir = work.join(name);
             fs::create_dir(&dir).expect("the work directory is empty");
             must(Command::new("runc").arg("spec").current_dir(&dir));
@@ -141,13 +145,15 @@ impl Setting {
             spec["process"]["terminal"] = json!(false);
             spec["process"]["args"] = args;
             spec["root"]["path"] = json!(rootfs);
+            spec["linux"]["seccomp"] = seccomp;
             fs::write(config, spec.to_string()).expect("the work directory is writable");
             dir
         };
         Setting {
-            short: bundle("short", json!(["/bin/true"])),
-            brief: bundle("brief", json!(["/bin/sleep", "0.3"])),
-            long: bundle("long", json!(["/bin/sleep", "100000"])),
+            short: bundle("short", json!(["/bin/true"]), json!(null)),
+            filtered: bundle("filtered", json!(["/bin/true"]), podmans_profile()),
+            brief: bundle("brief", json!(["/bin/sleep", "0.3"]), json!(null)),
+            long: bundle("long", json!(["/bin/sleep", "100000"]), json!(null)),
             rootfs,
         }
     }
@@ -720,29 +726,69 @@ fn exec(setting: &Setting, effort: &Effort) -> Table {
 }
 
 /// The three calls of a container manager.
-fn lifecycle(setting: &Setting, effort: &Effort) -> Table {
-    let subjects = [TINCAN, "crun", "runc"].map(|program| {
-        subject(program_name(program), move |round| {
-            let id = format!("l{round}");
-            let create = time(
-                Command::new(program)
-                    .args(["create", "-b"])
-                    .arg(&setting.short)
-                    .arg(&id),
-            )?;
-            let start = time(Command::new(program).args(["start", &id]));
-            let delete = delete(program, &id);
-            Ok(create + start? + delete?)
+fn lifecycle(setting: &Setting, effort: &Effort) -> [Table; 2] {
+    let tables = [
+        (
+            "create, start and delete",
+            "The three calls of a container manager, together, on the bundle with /bin/true.",
+            &setting.short,
+        ),
+        (
+            "create, start and delete, with podman's seccomp profile",
+            "The same with what podman's default profile has for a container without further rights. tincan has compiled it once before.",
+            &setting.filtered,
+        ),
+    ];
+    tables.map(|(title, about, bundle)| {
+        let subjects = [TINCAN, "crun", "runc"].map(|program| {
+            subject(program_name(program), move |round| {
+                let id = format!("l{round}");
+                let mut create = Command::new(program);
+                let create = time(create.args(["create", "-b"]).arg(bundle).arg(&id))?;
+                let start = time(Command::new(program).args(["start", &id]));
+                let delete = delete(program, &id);
+                Ok(create + start? + delete?)
+            })
+        });
+        Table {
+            title,
+            about: about.to_owned(),
+            unit: "ms",
+            reference: 1,
+            rows: interleaved(effort.rounds, subjects.into()),
+        }
+        .aim(0, true, 0.6)
+    })
+}
+
+/// The rules of podman's default profile that need no capability, nor another architecture, as an engine writes them into a bundle.
+fn podmans_profile() -> Value {
+    const FILE: &str = "/usr/share/containers/seccomp.json";
+    let text = fs::read_to_string(FILE).expect("podman has brought it");
+    let profile: Value = serde_json::from_str(&text).expect("podman's profile is JSON");
+    let asks = |rule: &Value, list: &str| {
+        let lists = rule[list].as_object();
+        lists.is_some_and(|lists| {
+            lists
+                .values()
+                .any(|it| !it.as_array().is_none_or(Vec::is_empty))
         })
+    };
+    let rules = profile["syscalls"].as_array().expect("it has rules").iter();
+    let rules = rules.filter(|rule| !asks(rule, "includes"));
+    let rules = rules.map(|rule| {
+        let mut kept = json!({"names": rule["names"], "action": rule["action"]});
+        for key in ["args", "errnoRet"] {
+            if rule.get(key).is_some_and(|value| !value.is_null()) {
+                kept[key] = rule[key].clone();
+            }
+        }
+        kept
     });
-    Table {
-        title: "create, start and delete",
-        about: "The three calls of a container manager, together, on the bundle with /bin/true."
-            .to_owned(),
-        unit: "ms",
-        reference: 1,
-        rows: interleaved(effort.rounds, subjects.into()),
-    }
+    json!({
+        "defaultAction": profile["defaultAction"], "defaultErrnoRet": profile["defaultErrnoRet"],
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], "syscalls": rules.collect::<Vec<_>>(),
+    })
 }
 
 /// The runtime's own memory.

@@ -10,9 +10,11 @@ use rustix::io::Errno;
 use super::{Usage, seal_own};
 use crate::engine::error::{EngineError, describe};
 use crate::engine::hold::{Engine, Up};
+use crate::engine::seccomp;
 use crate::engine::supervise::callers_size;
 use crate::plan::name::ContainerName;
-use crate::plan::oci::{self, Request};
+use crate::plan::oci::{self, Bundle, Request};
+use crate::plan::seccomp::Filter;
 use crate::plan::topology::{Hierarchies, Node, Origin};
 use crate::sys::channel;
 use crate::sys::descriptor;
@@ -149,6 +151,7 @@ pub fn plan(
     }
     let listened = listened();
     check_preserved(args.preserve_fds, listened)?;
+    let filter = filter(&bundle)?;
     let node = oci::node(
         id,
         &bundle,
@@ -170,6 +173,7 @@ pub fn plan(
             overlay: false,
             die_with_parent: false,
             hold: false,
+            seccomp: filter.as_ref(),
         },
     )?;
     // A user's tincan that waits for `start` hides, and would hide from the user's other tincans: unless it was executed in
@@ -186,6 +190,21 @@ pub fn plan(
         complain!("tincan: {id}: goes without {limits}: you have no cgroup of your own for it");
     }
     Ok(node)
+}
+
+/// The seccomp filter of a bundle's profile, if it has one.
+///
+/// # Errors
+/// When the profile asks for what no filter can do.
+pub fn filter(bundle: &Bundle) -> anyhow::Result<Option<Filter>> {
+    let linux = bundle.spec.linux().as_ref();
+    let Some(profile) = linux.and_then(|linux| linux.seccomp().as_ref()) else {
+        return Ok(None);
+    };
+    crate::plan::seccomp::check(profile)?;
+    let made = seccomp::filter(profile);
+    let made = made.map_err(|cause| anyhow::anyhow!("config.json: linux.seccomp: {cause}"))?;
+    Ok(Some(made))
 }
 
 /// Takes the AppArmor profile out of a process where the kernel runs without AppArmor, and says so: engines give one wherever

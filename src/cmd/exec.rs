@@ -115,6 +115,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             user_namespace,
             console_size: callers_size(),
             keyring: state.workload.as_ref().is_some_and(|it| it.keyring),
+            seccomp: state.workload.as_ref().and_then(|it| it.seccomp.as_ref()),
             preserve_fds: args.preserve_fds,
         },
     );

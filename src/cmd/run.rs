@@ -348,6 +348,7 @@ pub fn over_rootfs(
             overlay: !rootfs.writable && !rootfs.read_only,
             die_with_parent: !tail.detach,
             hold: command.is_none(),
+            seccomp: None,
         },
     )?;
     if tail.detach && command.is_some() {

@@ -20,7 +20,7 @@ use crate::cgroup::Entrances;
 use crate::plan::step::{Capabilities, Command, Gate, HookKind, Step, User};
 use crate::plan::topology::Node;
 use crate::sys::channel::{self, Report};
-use crate::sys::{credentials, errno_of, process};
+use crate::sys::{credentials, errno_of, process, seccomp};
 
 /// What the child takes with it into its life.
 pub struct Child<'a> {
@@ -176,6 +176,13 @@ impl Child<'_> {
                     .write_proc_self("attr/apparmor/exec", format!("exec {profile}").as_bytes())?;
             }
             Step::NoNewPrivileges => credentials::set_no_new_privs()?,
+            Step::Seccomp(filter) => {
+                let listens = filter.listener.is_some();
+                let program = &filter.program.0;
+                if let Some(fd) = seccomp::install(program, filter.flags, listens)? {
+                    self.report(index, 0, Some(fd))?;
+                }
+            }
             Step::Chdir(dir) => rootfs.change_directory(dir)?,
             Step::CloseDescriptors { preserve } => process::close_on_exec_from(3 + preserve)?,
             Step::Exec(command) => return Err(Stop::Failed(self.exec(command, rootfs)?)),

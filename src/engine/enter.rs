@@ -179,7 +179,8 @@ impl Engine {
                     None => Ok(()),
                 };
                 loop {
-                    match entered.and_then(|()| process.next_report(node)) {
+                    let next = |()| process.next_report(node, state, Status::Running);
+                    match entered.and_then(next) {
                         Ok(Some(_)) => entered = Ok(()),
                         Ok(None) => return Ok(process),
                         Err(error) => {

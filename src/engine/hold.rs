@@ -20,6 +20,7 @@ use super::network::Holder;
 use super::outside;
 use super::publish::{self, PublishError};
 use super::seal::Own;
+use super::seccomp;
 use super::state::{InterfaceRecord, ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
 use super::undo;
 use super::user::{self, Need, User};
@@ -32,6 +33,7 @@ use crate::plan::facts::{CgroupLayout, Confinement, Manager};
 use crate::plan::interface::{Interface, Loan};
 use crate::plan::name::ContainerName;
 use crate::plan::network::{Lease, Published};
+use crate::plan::seccomp::Filter;
 use crate::plan::step::{Gate, Step};
 use crate::plan::subid::{self, IdKind};
 use crate::plan::systemd::Scope;
@@ -117,13 +119,16 @@ impl HeldProcess {
         }
     }
 
-    /// The next step that the process reports as reached; none when the channel has ended. Keeps a terminal's master.
+    /// The next step that the process reports as reached; none when the channel has ended. Keeps a terminal's master, and hands a seccomp
+    /// filter's descriptor to its agent, which is told of the container in this status.
     ///
     /// # Errors
     /// The step that failed; [`EngineError::Interrupted`] when tincan is asked to go while it waits.
     pub(super) fn next_report<'n>(
         &mut self,
         node: &'n Node,
+        state: &State,
+        status: Status,
     ) -> Result<Option<&'n Step>, EngineError> {
         let failed = |errno| EngineError::of_deed(&node.name, "hear from its process", errno);
         if let Woken::Interrupted(signal) = self
@@ -143,8 +148,24 @@ impl HeldProcess {
             let errno = Errno::from_raw_os_error(report.errno);
             return Err(EngineError::of_step(&node.name, step, errno));
         }
-        if fd.is_some() {
-            self.console = fd;
+        match (step, fd) {
+            (
+                Step::Seccomp(Filter {
+                    listener: Some(listener),
+                    ..
+                }),
+                Some(fd),
+            ) => {
+                // At once: the process may be waiting for the agent already.
+                let told = oci_state(state, status, state.process.map_or(self.pid, |it| it.pid));
+                seccomp::tell(listener, &fd, self.pid, &told).map_err(|errno| {
+                    let path = listener.path.display();
+                    let deed = format!("hand its seccomp descriptor to the agent at {path}");
+                    EngineError::of_deed(&node.name, deed, errno)
+                })?;
+            }
+            (_, fd @ Some(_)) => self.console = fd,
+            _ => {}
         }
         Ok(Some(step))
     }
@@ -862,7 +883,7 @@ impl<'a> Raising<'a> {
     fn next_report(&mut self, index: usize) -> Result<Option<&'a Step>, EngineError> {
         let held = &mut self.held[index];
         let process = held.process.as_mut().expect("reports come after the clone");
-        let step = process.next_report(held.node)?;
+        let step = process.next_report(held.node, &held.state, Status::Creating)?;
         if let Some(Step::Gate(gate)) = step {
             held.waits_at = Some(*gate);
         }
@@ -888,7 +909,7 @@ impl<'a> Raising<'a> {
                 if !matches!(said, Ok(1..)) {
                     break;
                 }
-                match process.next_report(held.node) {
+                match process.next_report(held.node, &held.state, Status::Creating) {
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(error) => return Some(error),

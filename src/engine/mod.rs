@@ -18,6 +18,7 @@ pub mod outside;
 pub mod publish;
 pub mod rootfs;
 pub mod seal;
+pub mod seccomp;
 pub mod state;
 pub mod supervise;
 pub mod undo;

@@ -10,6 +10,7 @@ pub mod name;
 pub mod net;
 pub mod network;
 pub mod oci;
+pub mod seccomp;
 pub mod step;
 pub mod subid;
 pub mod systemd;

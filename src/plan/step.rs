@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
+use super::seccomp::Filter;
 use super::topology::NamespaceKind;
 
 /// One thing that the child does. Each is one object and one action, so that an index and an errno say what went wrong.
@@ -95,6 +96,8 @@ pub enum Step {
     AppArmor(String),
     /// Give up gaining privileges by exec (PR_SET_NO_NEW_PRIVS).
     NoNewPrivileges,
+    /// Install a seccomp filter (seccomp(2)); where it leaves calls to an agent, hand the descriptor for that to the parent.
+    Seccomp(Filter),
     /// Change the working directory, made where it is missing.
     Chdir(PathBuf),
     /// Keep the standard streams and this many descriptors after them, close all others at exec.
@@ -434,6 +437,10 @@ impl fmt::Display for Step {
             Step::Capabilities(_) => f.write_str("set the capabilities"),
             Step::AppArmor(profile) => write!(f, "take the AppArmor profile {profile}"),
             Step::NoNewPrivileges => f.write_str("give up new privileges"),
+            Step::Seccomp(filter) => {
+                let length = filter.program.len();
+                write!(f, "install the seccomp filter of {length} instructions")
+            }
             Step::Chdir(dir) => write!(f, "change to the directory {}", dir.display()),
             Step::CloseDescriptors { .. } => f.write_str("close the other descriptors"),
             Step::Exec(command) => write!(

@@ -13,6 +13,7 @@ use super::interface::Interface;
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
 use super::net::Outside;
 use super::network::{Lease, NetworkName, Published};
+use super::seccomp::Filter;
 use super::step::{Gate, Hook, Step};
 use super::systemd::Scope;
 
@@ -173,14 +174,21 @@ pub struct Workload {
     pub process: Process,
     /// Whether it has a session keyring of its own (keyrings(7)).
     pub keyring: bool,
+    /// Its seccomp filter, which all further processes have, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<Filter>,
 }
 
 impl Workload {
     /// The workload of this process.
-    pub fn of(process: &Process, keyring: bool) -> Self {
+    pub fn of(process: &Process, keyring: bool, seccomp: Option<Filter>) -> Self {
         let mut process = process.clone();
         process.set_args(None);
-        Workload { process, keyring }
+        Workload {
+            process,
+            keyring,
+            seccomp,
+        }
     }
 }
 

@@ -71,6 +71,17 @@ pub fn try_connect_stream(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
+/// The same, and waits for its turn.
+///
+/// # Errors
+/// As connect(2).
+pub fn connect_stream(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
 fn socket() -> Result<OwnedFd, Errno> {
     rustix::net::socket_with(
         AddressFamily::UNIX,

@@ -25,6 +25,7 @@ mod pair;
 mod publish;
 mod rootless;
 mod run;
+mod seccomp;
 mod signals;
 mod systemd;
 mod terminal;
@@ -40,6 +41,7 @@ fn main() -> std::process::ExitCode {
         namespaces::tests(),
         terminal::tests(),
         attack::tests(),
+        seccomp::tests(),
         net::tests(),
         interface::tests(),
         link::tests(),

@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::cgroup;
 use super::facts::{CgroupLayout, Confinement, Manager};
 use super::name::{ContainerName, LinkName};
+use super::seccomp::Filter;
 use super::step::{
     Command, Device, DeviceKind, Gate, Hook, HookKind, Mount, MountAttrs, MountWhat, Propagation,
     PropagationKind, Root, Step,
@@ -137,6 +138,8 @@ pub struct Request<'a> {
     pub die_with_parent: bool,
     /// Do not become the process of the bundle but hold: for a container without a command.
     pub hold: bool,
+    /// The filter that the bundle's profile has become.
+    pub seccomp: Option<&'a Filter>,
 }
 
 /// Plans the container of a bundle.
@@ -284,7 +287,9 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     }
     steps.extend(names(spec, has(NamespaceKind::Uts))?);
     // Parameters of an interface (net.ipv4.conf.eth0) are there only when the interface is.
-    let wired_early = request.wired && sysctls.iter().any(|(key, _)| key.starts_with("net"));
+    // And a seccomp filter could forbid to wait.
+    let wired_early = request.wired
+        && (request.seccomp.is_some() || sysctls.iter().any(|(key, _)| key.starts_with("net")));
     if wired_early {
         steps.push(Step::Gate(Gate::Wired));
     }
@@ -310,7 +315,9 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         steps.push(Step::SessionKeyring(keyring(name)));
     }
     if !request.hold {
-        steps.extend(process::identity(process, Some(UMASK)));
+        let preserve = request.listen_fds + request.preserve_fds;
+        let filtered = request.seccomp.map(|filter| (filter, preserve));
+        steps.extend(process::identity(process, Some(UMASK), filtered));
     }
     if request.wired && !wired_early {
         steps.push(Step::Gate(Gate::Wired));
@@ -320,7 +327,12 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     }
     steps.extend(hooks.start_container);
     let command = (!request.hold).then(|| process::listening(process, request.listen_fds));
-    steps.extend(last(request.listen_fds + request.preserve_fds, command));
+    let closed = !request.hold && request.seccomp.is_some();
+    steps.extend(last(
+        request.listen_fds + request.preserve_fds,
+        closed,
+        command,
+    ));
     if let Some(confinement) = request.confinement.filter(|_| !has(NamespaceKind::User)) {
         check_ids(process, confinement)?;
         mounts::confine(&mut steps, confinement);
@@ -340,7 +352,11 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
             bundle: request.bundle_dir.to_owned(),
             rootfs: root_dir,
             annotations: spec.annotations().clone().into_iter().flatten().collect(),
-            workload: Some(Workload::of(process, !request.no_new_keyring)),
+            workload: Some(Workload::of(
+                process,
+                !request.no_new_keyring,
+                request.seccomp.cloned(),
+            )),
         },
         id_maps: is_new(NamespaceKind::User).then(|| IdMaps {
             uids: id_maps(linux.uid_mappings()),
@@ -433,6 +449,8 @@ pub struct ExecRequest<'a> {
     pub keyring: bool,
     /// How many descriptors after the standard three the process keeps (`--preserve-fds`).
     pub preserve_fds: u32,
+    /// The container's filter.
+    pub seccomp: Option<&'a Filter>,
 }
 
 /// Refuses ids that the runtime's user namespace does not have.
@@ -471,8 +489,10 @@ pub fn exec_steps(process: &Process, request: &ExecRequest) -> Vec<Step> {
     if request.keyring {
         steps.push(Step::SessionKeyring(keyring(request.name)));
     }
-    steps.extend(process::identity(process, None));
-    steps.extend(last(request.preserve_fds, Some(process::command(process))));
+    let filtered = request.seccomp.map(|filter| (filter, request.preserve_fds));
+    steps.extend(process::identity(process, None, filtered));
+    let command = Some(process::command(process));
+    steps.extend(last(request.preserve_fds, filtered.is_some(), command));
     steps
 }
 
@@ -555,7 +575,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
         Some(command) => command.env.clone(),
         None => vec![PATH.to_owned()],
     };
-    steps.extend(last(request.preserve_fds, request.command));
+    steps.extend(last(request.preserve_fds, false, request.command));
     Node {
         leases: Vec::new(),
         published: Vec::new(),
@@ -570,6 +590,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
             workload: Some(Workload {
                 process: process::plain(request.cwd, env),
                 keyring: false,
+                seccomp: None,
             }),
         },
         namespaces: request
@@ -672,12 +693,11 @@ fn kernel_mount(fstype: &str, at: &str) -> Step {
 }
 
 /// The end of every list. Closing comes last but for the exec, so that nothing of the host's is open in the workload
-/// (CVE-2024-21626).
-fn last(preserve: u32, command: Option<Command>) -> [Step; 2] {
-    [
-        Step::CloseDescriptors { preserve },
-        command.map_or(Step::Hold, Step::Exec),
-    ]
+/// (CVE-2024-21626); unless that was done before a seccomp filter came, which may not let it.
+fn last(preserve: u32, closed: bool, command: Option<Command>) -> impl Iterator<Item = Step> {
+    let close = (!closed).then_some(Step::CloseDescriptors { preserve });
+    let end = command.map_or(Step::Hold, Step::Exec);
+    close.into_iter().chain([end])
 }
 
 /// runc's name for it.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{Capabilities as CapabilitySet, Process};
 
+use super::super::seccomp::Filter;
 use super::super::step::{Capabilities, Command, Rlimit, Step, User};
 
 /// The steps that turn the container's first process, or one that joined the container, into the user's: limits and ids,
@@ -13,15 +14,33 @@ use super::super::step::{Capabilities, Command, Rlimit, Step, User};
 /// Limits come first, since raising one needs CAP_SYS_RESOURCE; the working directory is looked for as root, as in runc;
 /// the user changes before the capabilities are set, since only a process that still has CAP_SETUID can change it, and
 /// setuid(2) would take them away again.
-pub(super) fn identity(process: &Process, umask: Option<u32>) -> Vec<Step> {
+///
+/// A seccomp filter comes last where everybody may install one, and else before CAP_SYS_ADMIN is given up; in both cases after the
+/// descriptors, but for those that are preserved, are closed at exec, for which there may be no call any more.
+pub(super) fn identity(
+    process: &Process,
+    umask: Option<u32>,
+    filtered: Option<(&Filter, u32)>,
+) -> Vec<Step> {
+    let filter = || {
+        let (filter, preserve) = filtered.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+        let close = preserve
+            .into_iter()
+            .map(|preserve| Step::CloseDescriptors { preserve });
+        close.chain(filter.into_iter().cloned().map(Step::Seccomp))
+    };
     let mut steps: Vec<Step> = rlimits(process).into_iter().map(Step::Rlimit).collect();
     if let Some(profile) = process.apparmor_profile() {
         steps.push(Step::AppArmor(profile.clone()));
     }
-    if process.no_new_privileges().unwrap_or(false) {
+    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    if no_new_privileges {
         steps.push(Step::NoNewPrivileges);
     }
     steps.push(Step::Chdir(process.cwd().clone()));
+    if !no_new_privileges {
+        steps.extend(filter());
+    }
     let user = process.user();
     steps.push(Step::User(User {
         uid: user.uid(),
@@ -30,6 +49,9 @@ pub(super) fn identity(process: &Process, umask: Option<u32>) -> Vec<Step> {
         umask: user.umask().or(umask),
     }));
     steps.push(Step::Capabilities(capabilities(process)));
+    if no_new_privileges {
+        steps.extend(filter());
+    }
     steps
 }
 
@@ -187,7 +209,7 @@ mod tests {
             "noNewPrivileges": true,
             "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 1}],
         }));
-        let steps: Vec<String> = identity(&process, None)
+        let steps: Vec<String> = identity(&process, None, None)
             .iter()
             .map(ToString::to_string)
             .collect();

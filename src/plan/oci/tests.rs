@@ -27,6 +27,7 @@ fn request(layout: &CgroupLayout) -> Request<'_> {
         overlay: false,
         die_with_parent: false,
         hold: false,
+        seccomp: None,
     }
 }
 
@@ -573,6 +574,7 @@ fn a_process_that_joins_does_only_what_concerns_itself() {
         console_size: Some((80, 24)),
         keyring: true,
         preserve_fds: 2,
+        seccomp: None,
     };
     let steps = exec_steps(&process, &asked);
     assert_eq!(
