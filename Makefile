@@ -42,7 +42,7 @@ TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 # in memory.
 comma := ,
 FOLD := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(comma)--icf=all)
-STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(FOLD)"
+STATIC := LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH="$$(dirname "$$(gcc -print-file-name=libseccomp.a)")" RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(FOLD)"
 RELEASE := --locked --target $(TRIPLE)
 
 .PHONY: build demo test test-packages test-vm vm-packages check bench rootfs install clean
