@@ -119,6 +119,12 @@ pub enum EngineError {
     /// A port that it publishes.
     #[error(transparent)]
     Publish(Box<PublishError>),
+    /// It cannot be frozen, since it has no cgroup of its own.
+    #[error("{0}: container has no cgroup of its own, by which it could be paused")]
+    NoCgroup(ContainerName),
+    /// It should be paused, and is not; in runc's words.
+    #[error("{0}: container not paused")]
+    NotPaused(ContainerName),
     /// It should run, and does not. By these words containerd knows that a signal came too late, and is none that failed.
     #[error("{0}: container not running")]
     NotRunning(ContainerName),

@@ -22,6 +22,7 @@ mod net;
 mod network;
 mod oci;
 mod pair;
+mod pause;
 mod publish;
 mod rootless;
 mod run;
@@ -41,6 +42,7 @@ fn main() -> std::process::ExitCode {
         namespaces::tests(),
         terminal::tests(),
         attack::tests(),
+        pause::tests(),
         seccomp::tests(),
         net::tests(),
         interface::tests(),

@@ -60,7 +60,7 @@ pub fn apart(host: &Host, command: &str) {
     ));
 }
 
-fn status(host: &Host, id: &str) -> String {
+pub fn status(host: &Host, id: &str) -> String {
     let state: Value = serde_json::from_str(&host.tincan(["state", id]).ok()).expect("JSON");
     state["status"].as_str().expect("a status").to_owned()
 }
