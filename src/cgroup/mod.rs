@@ -329,6 +329,30 @@ impl Location {
         }
     }
 
+    /// Gives a cgroup that is there other settings. Those before one that fails stay.
+    ///
+    /// # Errors
+    /// The first that the kernel refuses, or that is for a hierarchy in which the cgroup is not.
+    pub fn update(&self, plan: &Cgroup, layout: &CgroupLayout) -> Result<(), Failed> {
+        self.enable(plan, layout)?;
+        write_settings(self, &plan.settings)
+    }
+
+    /// Enables the controllers of v2 that a plan has settings for.
+    fn enable(&self, plan: &Cgroup, layout: &CgroupLayout) -> Result<(), Failed> {
+        let (Some(dir), Some(v2)) = (&self.v2, &layout.v2) else {
+            return Ok(());
+        };
+        let needed: Vec<&str> = plan
+            .settings
+            .iter()
+            .map(|setting| setting.controller.as_str())
+            .filter(|c| self.v1_of(c).is_none() && v2.controllers.iter().any(|has| has == c))
+            .collect();
+        let all = layout.v1.is_empty() && plan.hierarchies == Hierarchies::Every;
+        v2::enable(v2, dir, &needed, all)
+    }
+
     /// Every directory.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
         let v1 = self.v1.iter().map(|(_, dir)| dir.as_path());
@@ -615,16 +639,7 @@ fn set_up(location: &Location, plan: &Cgroup, layout: &CgroupLayout) -> Result<E
     if let Some(dir) = location.v1_of("cpuset") {
         v1::inherit_cpuset(dir, plan, layout)?;
     }
-    if let (Some(dir), Some(v2)) = (&location.v2, &layout.v2) {
-        let needed: Vec<&str> = plan
-            .settings
-            .iter()
-            .map(|setting| setting.controller.as_str())
-            .filter(|c| location.v1_of(c).is_none() && v2.controllers.iter().any(|has| has == c))
-            .collect();
-        let all = layout.v1.is_empty() && plan.hierarchies == Hierarchies::Every;
-        v2::enable(v2, dir, &needed, all)?;
-    }
+    location.enable(plan, layout)?;
     write_settings(location, &plan.settings)?;
     let entrances = location.open_existing()?;
     if let (Some(dir), Some(fd)) = (&location.v2, entrances.v2_dir()) {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dbus::{self, Connection, Method, parse_address, path_address};
 use crate::plan::facts::{CgroupLayout, Manager};
-use crate::plan::systemd::Scope;
+use crate::plan::systemd::{Property, Scope};
 use crate::plan::variant::Value;
 use crate::sys::signal::Interrupts;
 
@@ -466,6 +466,34 @@ impl Unit {
                 cause,
             })?;
         attached.map(drop).ok_or(Failed::ElsewhereProcesses)
+    }
+
+    /// Gives the unit other properties, for as long as it is there.
+    ///
+    /// # Errors
+    /// When systemd does not do it.
+    pub fn set(&self, properties: &[Property]) -> Result<(), Failed> {
+        let mut connection = connect(self.manager, None)?;
+        let failed = |cause| Failed::Call {
+            what: format!("change the scope {}", self.name),
+            cause,
+        };
+        let interface = "org.freedesktop.systemd1.Manager";
+        let version = get(&mut connection, ROOT, interface, "Version").map_err(failed)?;
+        let version = parse_version(&version.unwrap_or_default());
+        let known = properties.iter().filter(|one| one.since <= version);
+        let known = known.map(|one| {
+            let value = Value::Variant(Box::new(one.value.clone()));
+            Value::Tuple(vec![Value::text(&one.name), value])
+        });
+        let arguments = [
+            Value::text(&self.name),
+            // Not beyond the next boot.
+            Value::Bool(true),
+            Value::Array("(sv)".to_owned(), known.collect()),
+        ];
+        let done = connection.call(of_manager("SetUnitProperties"), &arguments);
+        done.map(drop).map_err(failed)
     }
 
     /// Where the cgroup of a process is, which must be that of this unit.

@@ -63,6 +63,7 @@ commands! {
     "delete" delete: "Delete a container",
     "pause" pause: "Freeze the processes of a container",
     "resume" resume: "Let the processes of a paused container go on",
+    "update" update: "Give a container other limits",
     "ps" ps: "Show the processes of a container",
     "exec" exec: "Run one more process in a running container",
     "unshare" unshare: "Run a command on the host of your containers, where the far ends of their wires are",

@@ -26,7 +26,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             return Err(EngineError::NotRunning(args.id).into());
         }
     }
-    let cgroup = freezable(&state)?;
+    let cgroup = own_cgroup(&state)?;
     cgroup.freeze().map_err(|cause| EngineError::Cgroup {
         container: args.id,
         cause,
@@ -34,11 +34,11 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The cgroup by which a container is frozen, and thawed.
+/// The cgroup by which a container is frozen, thawed, and limited.
 ///
 /// # Errors
 /// When it has none of its own.
-pub fn freezable(state: &State) -> Result<&Location, EngineError> {
+pub fn own_cgroup(state: &State) -> Result<&Location, EngineError> {
     let own = state.cgroup.as_ref();
     own.filter(|it| it.directories().next().is_some())
         .ok_or_else(|| EngineError::NoCgroup(state.id.clone()))

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::pause::freezable;
+use super::pause::own_cgroup;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::state::Status;
@@ -23,7 +23,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     if engine.root.status(&state) != Status::Paused {
         return Err(EngineError::NotPaused(args.id).into());
     }
-    let cgroup = freezable(&state)?;
+    let cgroup = own_cgroup(&state)?;
     cgroup.thaw().map_err(|cause| EngineError::Cgroup {
         container: args.id,
         cause,

@@ -119,8 +119,8 @@ pub enum EngineError {
     /// A port that it publishes.
     #[error(transparent)]
     Publish(Box<PublishError>),
-    /// It cannot be frozen, since it has no cgroup of its own.
-    #[error("{0}: container has no cgroup of its own, by which it could be paused")]
+    /// It can be neither frozen nor limited.
+    #[error("{0}: container has no cgroup of its own")]
     NoCgroup(ContainerName),
     /// It should be paused, and is not; in runc's words.
     #[error("{0}: container not paused")]

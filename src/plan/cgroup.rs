@@ -93,6 +93,30 @@ pub fn cgroup(
     })
 }
 
+/// What a container that is there gets of `resources`, but for the devices, which stay as they are, as in runc.
+///
+/// # Errors
+/// As [`cgroup`].
+pub fn update(
+    resources: &LinuxResources,
+    layout: &CgroupLayout,
+    hierarchies: Hierarchies,
+) -> Result<Cgroup, BadResource> {
+    let mut settings = Settings {
+        layout: layout.whole(),
+        list: Vec::new(),
+    };
+    settings.all_but_devices(resources)?;
+    Ok(Cgroup {
+        path: PathBuf::from("/"),
+        settings: settings.list,
+        devices: Vec::new(),
+        hierarchies,
+        undelegated: Vec::new(),
+        scope: None,
+    })
+}
+
 impl Cgroup {
     /// Whether the cgroup is made in this one of the host's hierarchies.
     pub fn is_made_in(&self, hierarchy: &Hierarchy, layout: &CgroupLayout) -> bool {

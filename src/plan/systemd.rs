@@ -173,9 +173,7 @@ impl Place {
         for accounting in ["CPUAccounting", "MemoryAccounting", "TasksAccounting", io] {
             properties.push(Property::new(accounting, Value::Bool(true)));
         }
-        for setting in settings {
-            properties.extend(of_setting(setting, settings, is_v2));
-        }
+        properties.extend(self::properties(settings, layout));
         if !is_v2 {
             properties.extend(of_devices(settings));
         }
@@ -240,6 +238,13 @@ fn escaped(name: &str) -> String {
         }
     }
     escaped
+}
+
+/// The properties that settings are for systemd.
+pub fn properties(settings: &[CgroupSetting], layout: &CgroupLayout) -> Vec<Property> {
+    let is_v2 = layout.whole().v1.is_empty();
+    let of = |setting| of_setting(setting, settings, is_v2);
+    settings.iter().flat_map(of).collect()
 }
 
 /// The properties for what is written into one file of the cgroup: none where systemd has none for it, or where the text is

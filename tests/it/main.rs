@@ -30,6 +30,7 @@ mod seccomp;
 mod signals;
 mod systemd;
 mod terminal;
+mod update;
 
 fn main() -> std::process::ExitCode {
     let cases = [
@@ -43,6 +44,7 @@ fn main() -> std::process::ExitCode {
         terminal::tests(),
         attack::tests(),
         pause::tests(),
+        update::tests(),
         seccomp::tests(),
         net::tests(),
         interface::tests(),

@@ -290,6 +290,24 @@ fn a_scope_has_the_limits(host: &Host) {
         said,
         "cat: can't open '/dev/sda': Operation not permitted\n"
     );
+    // Other limits are systemd's as well.
+    let update = [
+        "update",
+        "--memory",
+        "62914560",
+        "--pids-limit",
+        "44",
+        &name,
+    ];
+    host.tincan(update).ok();
+    for reloaded in [false, true] {
+        if reloaded {
+            host.command("systemctl", ["daemon-reload"]).ok();
+        }
+        check(memory.1, memory.2, "62914560\n");
+        check("pids", "pids.max", "44\n");
+    }
+    assert_eq!(show(host, &unit, "TasksMax"), "44");
     host.tincan(["kill", &name, "KILL"]).ok();
     host.wait_until("it has stopped", || {
         state(host, &name)["status"] == "stopped"

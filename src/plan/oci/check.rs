@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use oci_spec::runtime::LinuxResources;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -107,20 +108,31 @@ pub(super) fn config(value: &mut Value) -> Result<Vec<String>, BadBundle> {
     {
         linux.remove("seccomp");
     }
-    // `oci-spec` would read a limit of 0 here, where the specification has none.
-    if let Some(resources) = at_mut(value, "linux.resources").and_then(Value::as_object_mut)
-        && resources
-            .get("pids")
-            .and_then(Value::as_object)
-            .is_some_and(|pids| !pids.contains_key("limit"))
-    {
-        resources.remove("pids");
+    if let Some(resources) = at_mut(value, "linux.resources") {
+        no_pids(resources);
     }
     let mut warnings = user_namespace(value)?;
     if let Some(process) = value.get_mut("process") {
         warnings.extend(self::process(process)?);
     }
     Ok(warnings)
+}
+
+/// `oci-spec` would read a limit of 0 in an empty `pids`, where the specification has none.
+fn no_pids(resources: &mut Value) {
+    let is_empty = |pids: &Map<String, Value>| !pids.contains_key("limit");
+    let pids = resources.get("pids").and_then(Value::as_object);
+    if pids.is_some_and(is_empty)
+        && let Some(resources) = resources.as_object_mut()
+    {
+        resources.remove("pids");
+    }
+}
+
+/// Resources on their own, as `update --resources` takes them.
+pub(super) fn lone_resources(mut resources: Value) -> Result<LinuxResources, BadBundle> {
+    no_pids(&mut resources);
+    typed(resources, "linux.resources")
 }
 
 /// A process on its own, as `exec --process` takes it.

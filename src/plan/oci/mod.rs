@@ -12,8 +12,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Hook as SpecHook, Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset,
-    Process, Spec,
+    Hook as SpecHook, Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxResources,
+    LinuxTimeOffset, Process, Spec,
 };
 use serde_json::Value;
 
@@ -84,6 +84,11 @@ fn from_value(mut value: Value) -> Result<Bundle, BadBundle> {
     let warnings = check::config(&mut value)?;
     let spec = check::typed(value, "")?;
     Ok(Bundle { spec, warnings })
+}
+
+/// Reads `linux.resources` alone, as `update --resources` takes them.
+pub fn parse_resources(json: &[u8]) -> Result<LinuxResources, BadBundle> {
+    check::lone_resources(check::read(json)?)
 }
 
 /// Reads a `process.json`, as `exec --process` takes it. Returns warnings with it.
