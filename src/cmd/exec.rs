@@ -116,9 +116,10 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             console_size: callers_size(),
             keyring: state.workload.as_ref().is_some_and(|it| it.keyring),
             seccomp: state.workload.as_ref().and_then(|it| it.seccomp.as_ref()),
+            personality: state.workload.as_ref().and_then(|it| it.personality),
             preserve_fds: args.preserve_fds,
         },
-    );
+    )?;
     let node = Node {
         steps,
         ..Node::beside(&args.id)

@@ -20,7 +20,7 @@ use crate::cgroup::Entrances;
 use crate::plan::step::{Capabilities, Command, Gate, HookKind, Step, User};
 use crate::plan::topology::Node;
 use crate::sys::channel::{self, Report};
-use crate::sys::{credentials, errno_of, process, seccomp};
+use crate::sys::{credentials, errno_of, process, schedule, seccomp};
 
 /// What the child takes with it into its life.
 pub struct Child<'a> {
@@ -155,6 +155,11 @@ impl Child<'_> {
             Step::Rlimit(limit) => {
                 credentials::set_rlimit(limit.resource, limit.soft, limit.hard)?;
             }
+            Step::Scheduler(scheduling) => schedule::set_scheduler(scheduling)?,
+            Step::IoPriority { class, level } => schedule::set_io_priority(*class, *level)?,
+            Step::CpuAffinity(cpus) => schedule::set_affinity(cpus)?,
+            Step::Personality(domain) => schedule::set_personality(*domain)?,
+            Step::MemoryPolicy { mode, nodes } => schedule::set_memory_policy(*mode, nodes)?,
             Step::SessionKeyring(name) => {
                 let name = CString::new(name.as_str()).map_err(|_| Errno::INVAL)?;
                 match credentials::join_session_keyring(&name) {

@@ -86,6 +86,26 @@ pub enum Step {
     OomScoreAdj(i32),
     /// Set a resource limit (setrlimit(2)).
     Rlimit(Rlimit),
+    /// Be scheduled so (sched_setattr(2)).
+    Scheduler(Scheduling),
+    /// Be served so where block devices are busy (ioprio_set(2)).
+    IoPriority {
+        /// 1 is realtime, 2 best effort, 3 idle.
+        class: u8,
+        /// 0, the first, to 7.
+        level: u8,
+    },
+    /// Run on these CPUs (sched_setaffinity(2)).
+    CpuAffinity(Vec<u32>),
+    /// Be on a system of this kind (personality(2)).
+    Personality(u32),
+    /// Have memory from these nodes (set_mempolicy(2)).
+    MemoryPolicy {
+        /// MPOL_*, with its flags.
+        mode: u32,
+        /// The nodes.
+        nodes: Vec<u32>,
+    },
     /// Join a new session keyring named after the container (keyrings(7)).
     SessionKeyring(String),
     /// Set user, groups and umask, keeping the capabilities until the next step.
@@ -109,6 +129,25 @@ pub enum Step {
     Exec(Command),
     /// Stay, do nothing but reap, go on SIGTERM: tincan's own pid 1, the last step of a container without a command.
     Hold,
+}
+
+/// What sched_setattr(2) takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Scheduling {
+    /// SCHED_*.
+    pub policy: u32,
+    /// SCHED_FLAG_*.
+    pub flags: u64,
+    /// -20, the most eager, to 19.
+    pub nice: i32,
+    /// For SCHED_FIFO and SCHED_RR: 1 to 99, the most eager.
+    pub priority: u32,
+    /// For SCHED_DEADLINE, in nanoseconds, as are the next two.
+    pub runtime: u64,
+    /// By when that has to be had.
+    pub deadline: u64,
+    /// How often.
+    pub period: u64,
 }
 
 /// Where the two sides meet.
@@ -432,6 +471,11 @@ impl fmt::Display for Step {
             Step::Domainname(name) => write!(f, "set the domain name {name}"),
             Step::OomScoreAdj(score) => write!(f, "set oom_score_adj to {score}"),
             Step::Rlimit(limit) => write!(f, "set {}", limit.name),
+            Step::Scheduler(_) => f.write_str("set the scheduler"),
+            Step::IoPriority { .. } => f.write_str("set the I/O priority"),
+            Step::CpuAffinity(_) => f.write_str("choose the CPUs"),
+            Step::Personality(_) => f.write_str("set the personality"),
+            Step::MemoryPolicy { .. } => f.write_str("set the memory policy"),
             Step::SessionKeyring(name) => write!(f, "join the session keyring {name}"),
             Step::User(user) => write!(f, "become user {}:{}", user.uid, user.gid),
             Step::Capabilities(_) => f.write_str("set the capabilities"),

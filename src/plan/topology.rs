@@ -177,17 +177,21 @@ pub struct Workload {
     /// Its seccomp filter, which all further processes have, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<Filter>,
+    /// Its execution domain (personality(2)), which they have, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<u32>,
 }
 
 impl Workload {
     /// The workload of this process.
-    pub fn of(process: &Process, keyring: bool, seccomp: Option<Filter>) -> Self {
+    pub fn of(process: &Process, keyring: bool) -> Self {
         let mut process = process.clone();
         process.set_args(None);
         Workload {
             process,
             keyring,
-            seccomp,
+            seccomp: None,
+            personality: None,
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod netns;
 pub mod path;
 pub mod process;
 pub mod pty;
+pub mod schedule;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;

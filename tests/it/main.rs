@@ -26,6 +26,7 @@ mod pause;
 mod publish;
 mod rootless;
 mod run;
+mod scheduling;
 mod seccomp;
 mod signals;
 mod systemd;
@@ -44,6 +45,7 @@ fn main() -> std::process::ExitCode {
         terminal::tests(),
         attack::tests(),
         pause::tests(),
+        scheduling::tests(),
         update::tests(),
         seccomp::tests(),
         net::tests(),

@@ -914,11 +914,11 @@ fn the_log_hears_of_a_command_line_that_is_not_right(host: &Host) {
 }
 
 fn what_is_not_done_yet_is_refused_by_name(host: &Host) {
-    let bundle = changed(host, "personality", "true", |spec| {
-        spec["linux"]["personality"] = json!({"domain": "LINUX32"});
+    let bundle = changed(host, "rdt", "true", |spec| {
+        spec["linux"]["intelRdt"] = json!({"closID": "a"});
     });
     let said = host.tincan(["run", "--bundle", &bundle, "c1"]).fails(125);
-    assert!(said.contains("config.json: linux.personality: "), "{said}");
+    assert!(said.contains("config.json: linux.intelRdt: "), "{said}");
     host.assert_clean();
 }
 

@@ -4,6 +4,7 @@
 mod check;
 mod mounts;
 mod process;
+mod scheduling;
 pub use process::capability;
 pub mod template;
 
@@ -194,6 +195,11 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         },
     )?;
     let net_devices = net_devices(&linux, has(NamespaceKind::Network))?;
+    let on_what_system = scheduling::of_container(&linux)?;
+    let personality = on_what_system.iter().find_map(|step| match step {
+        Step::Personality(domain) => Some(*domain),
+        _ => None,
+    });
     let time_offsets = time_offsets(&linux, &namespaces)?;
     let sysctls = sysctls(&linux, &namespaces)?;
     let hooks = Hooks::of(spec, process);
@@ -319,10 +325,11 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     if !request.no_new_keyring {
         steps.push(Step::SessionKeyring(keyring(name)));
     }
+    steps.extend(on_what_system);
     if !request.hold {
         let preserve = request.listen_fds + request.preserve_fds;
         let filtered = request.seccomp.map(|filter| (filter, preserve));
-        steps.extend(process::identity(process, Some(UMASK), filtered));
+        steps.extend(process::identity(process, Some(UMASK), filtered)?);
     }
     if request.wired && !wired_early {
         steps.push(Step::Gate(Gate::Wired));
@@ -357,11 +364,11 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
             bundle: request.bundle_dir.to_owned(),
             rootfs: root_dir,
             annotations: spec.annotations().clone().into_iter().flatten().collect(),
-            workload: Some(Workload::of(
-                process,
-                !request.no_new_keyring,
-                request.seccomp.cloned(),
-            )),
+            workload: Some(Workload {
+                seccomp: request.seccomp.cloned(),
+                personality,
+                ..Workload::of(process, !request.no_new_keyring)
+            }),
         },
         id_maps: is_new(NamespaceKind::User).then(|| IdMaps {
             uids: id_maps(linux.uid_mappings()),
@@ -456,6 +463,8 @@ pub struct ExecRequest<'a> {
     pub preserve_fds: u32,
     /// The container's filter.
     pub seccomp: Option<&'a Filter>,
+    /// The container's execution domain.
+    pub personality: Option<u32>,
 }
 
 /// Refuses ids that the runtime's user namespace does not have.
@@ -481,8 +490,17 @@ fn check_ids(process: &Process, confinement: Confinement) -> Result<(), BadBundl
 }
 
 /// Plans a process that joins a running container: what is left to do when it is in the container's namespaces.
-pub fn exec_steps(process: &Process, request: &ExecRequest) -> Vec<Step> {
-    let mut steps = vec![Step::EnterCgroup];
+///
+/// # Errors
+/// When it asks for what cannot be.
+pub fn exec_steps(process: &Process, request: &ExecRequest) -> Result<Vec<Step>, BadBundle> {
+    let [before, behind] = scheduling::affinity(process)?;
+    let mut steps: Vec<Step> = before.into_iter().collect();
+    steps.push(Step::EnterCgroup);
+    steps.extend(behind);
+    if let Some(domain) = request.personality {
+        steps.push(Step::Personality(domain));
+    }
     if let Some(score) = process.oom_score_adj() {
         steps.push(Step::OomScoreAdj(score));
     }
@@ -495,10 +513,10 @@ pub fn exec_steps(process: &Process, request: &ExecRequest) -> Vec<Step> {
         steps.push(Step::SessionKeyring(keyring(request.name)));
     }
     let filtered = request.seccomp.map(|filter| (filter, request.preserve_fds));
-    steps.extend(process::identity(process, None, filtered));
+    steps.extend(process::identity(process, None, filtered)?);
     let command = Some(process::command(process));
     steps.extend(last(request.preserve_fds, filtered.is_some(), command));
-    steps
+    Ok(steps)
 }
 
 /// A container over the host's own files.
@@ -596,6 +614,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
                 process: process::plain(request.cwd, env),
                 keyring: false,
                 seccomp: None,
+                personality: None,
             }),
         },
         namespaces: request

@@ -7,6 +7,7 @@ use oci_spec::runtime::{Capabilities as CapabilitySet, Process};
 
 use super::super::seccomp::Filter;
 use super::super::step::{Capabilities, Command, Rlimit, Step, User};
+use super::{BadBundle, scheduling};
 
 /// The steps that turn the container's first process, or one that joined the container, into the user's: limits and ids,
 /// all but the exec.
@@ -21,7 +22,7 @@ pub(super) fn identity(
     process: &Process,
     umask: Option<u32>,
     filtered: Option<(&Filter, u32)>,
-) -> Vec<Step> {
+) -> Result<Vec<Step>, BadBundle> {
     let filter = || {
         let (filter, preserve) = filtered.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
         let close = preserve
@@ -30,6 +31,8 @@ pub(super) fn identity(
         close.chain(filter.into_iter().cloned().map(Step::Seccomp))
     };
     let mut steps: Vec<Step> = rlimits(process).into_iter().map(Step::Rlimit).collect();
+    // While there is CAP_SYS_NICE.
+    steps.extend(scheduling::of_process(process)?);
     if let Some(profile) = process.apparmor_profile() {
         steps.push(Step::AppArmor(profile.clone()));
     }
@@ -52,7 +55,7 @@ pub(super) fn identity(
     if no_new_privileges {
         steps.extend(filter());
     }
-    steps
+    Ok(steps)
 }
 
 /// The program, with the last value of every variable that is given twice, as in runc.
@@ -210,6 +213,7 @@ mod tests {
             "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 1}],
         }));
         let steps: Vec<String> = identity(&process, None, None)
+            .unwrap()
             .iter()
             .map(ToString::to_string)
             .collect();

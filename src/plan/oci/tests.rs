@@ -575,8 +575,9 @@ fn a_process_that_joins_does_only_what_concerns_itself() {
         keyring: true,
         preserve_fds: 2,
         seccomp: None,
+        personality: None,
     };
-    let steps = exec_steps(&process, &asked);
+    let steps = exec_steps(&process, &asked).unwrap();
     assert_eq!(
         lines(&steps),
         [
