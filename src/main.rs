@@ -4,11 +4,13 @@
 //! `cmd` parses and asks, `plan` decides, `engine` does; `net`, `cgroup` and `sys` are how.
 
 /// Prints a line on standard error. Unlike `eprintln!` it does not panic where there is nobody to read it: the exit code says
-/// enough then.
+/// enough then. What controls a terminal, as a name can that a container has given, is not passed on to it.
 macro_rules! complain {
     ($($line:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($line)*);
+        let controls = |c: char| c.is_control() && c != '\n' && c != '\t';
+        let line = format!($($line)*).replace(controls, "?");
+        let _ = writeln!(std::io::stderr(), "{line}");
     }};
 }
 

@@ -28,6 +28,10 @@ pub fn connect(
 ) -> anyhow::Result<()> {
     let (netns, inside) = enter_running(engine, container)?;
     net::check_own_network(container, netns.as_fd())?;
+    let _lock = engine
+        .root
+        .lock_networks([container])
+        .map_err(EngineError::from)?;
     let state = engine.root.load(container).map_err(EngineError::from)?;
     if !interfaces(engine, &state, &inside, &spec.network)?.is_empty() {
         let (container, network) = (container.clone(), spec.network.clone());
@@ -65,7 +69,7 @@ pub fn connect(
         });
     if done.is_err() {
         // The first error is the one to tell; what stays is in the journal.
-        let _ = disconnect(engine, &spec.network, container);
+        let _ = disconnect_locked(engine, &spec.network, container);
     }
     done
 }
@@ -75,6 +79,18 @@ pub fn connect(
 /// # Errors
 /// When it is not on it, or something of it cannot be undone.
 pub fn disconnect(
+    engine: &Engine,
+    network: &NetworkName,
+    container: &ContainerName,
+) -> anyhow::Result<()> {
+    let _lock = engine
+        .root
+        .lock_networks([container])
+        .map_err(EngineError::from)?;
+    disconnect_locked(engine, network, container)
+}
+
+fn disconnect_locked(
     engine: &Engine,
     network: &NetworkName,
     container: &ContainerName,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -102,6 +102,7 @@ fn add(
     dry_run: &DryRun,
 ) -> anyhow::Result<ExitCode> {
     dry_run.become_root(engine, Need::Join)?;
+    let _locks = lock(engine, dry_run, [&first.container, &second.container])?;
     let right = "tincan link add ns1=10.0.0.1/24 ns2=10.0.0.2/24";
     if first.container == second.container {
         let both = format!("both ends are in {}", first.container);
@@ -127,6 +128,22 @@ fn add(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Keeps others from changing the networks of these containers meanwhile; a dry run changes nothing.
+///
+/// # Errors
+/// When one is not there.
+pub fn lock<'a>(
+    engine: &Engine,
+    dry_run: &DryRun,
+    containers: impl IntoIterator<Item = &'a ContainerName>,
+) -> Result<Vec<OwnedFd>, EngineError> {
+    if dry_run.is_asked() {
+        return Ok(Vec::new());
+    }
+    let names = containers.into_iter().filter(|name| name.as_str() != HOST);
+    Ok(engine.root.lock_networks(names)?)
+}
+
 fn add_interface(
     engine: &Engine,
     container: &ContainerName,
@@ -135,6 +152,7 @@ fn add_interface(
 ) -> anyhow::Result<ExitCode> {
     dry_run.become_root(engine, Need::Join)?;
     net::check_name(container)?;
+    let _locks = lock(engine, dry_run, [container])?;
     let (netns, inside) = enter_running(engine, container)?;
     net::check_own_network(container, netns.as_fd())?;
     let name = match &spec.wire.name {
@@ -281,6 +299,7 @@ fn del(
         return dry_run.print(engine, &topology);
     }
     let Removal { container, interface } = &topology.removals[0];
+    let _locks = lock(engine, dry_run, [container])?;
     let state = engine.root.load(container).map_err(EngineError::from)?;
     let others = engine.root.interfaces(&state).map_err(EngineError::from)?;
     match others.into_iter().find(|it| it.interface == *interface) {
@@ -291,7 +310,10 @@ fn del(
             let what = format!("{interface} is {device} of the host, which the bundle has given {container} for good");
             return Err(Usage::new(what, "its `linux.netDevices` says so").into());
         }
-        Some(record) if is_there_in(engine, container, interface) => {
+        // What is lent comes back whatever it is called there by now.
+        Some(record)
+            if record.kind.loan().is_some() || is_there_in(engine, container, interface) =>
+        {
             fault::at("unlink", 0)
                 .map_err(|errno| EngineError::of_deed(container, "remove the interface", errno))?;
             undo::clear_interface(engine, &state, &record)?;

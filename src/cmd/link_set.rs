@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use super::dry_run::DryRun;
-use super::link::{far_end, records};
+use super::link::{far_end, lock, records};
 use super::net::HOST;
 use super::{Usage, net};
 use crate::engine::error::EngineError;
@@ -76,6 +76,7 @@ pub fn run(args: Set, engine: &Engine) -> anyhow::Result<ExitCode> {
         net::check_own_network(container, netns.as_fd())?;
         (container.clone(), Place::Running(container.clone()), inside)
     };
+    let _locks = lock(engine, &args.dry_run, [&whose])?;
     let links = wire::links(&netlink)?;
     let is_it = |link: &&Link| link.name == interface.as_str() && link.name != "lo";
     let Some(link) = links.iter().find(is_it) else {

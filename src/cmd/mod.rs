@@ -375,6 +375,8 @@ pub enum Format {
 }
 
 /// The rows of a table with its columns under each other.
+///
+/// What controls a terminal is not passed on to it: a container can give its interfaces names of anything but `/`, `:` and white space.
 pub fn aligned<const N: usize>(table: &[[String; N]]) -> String {
     let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max();
     let mut text = String::new();
@@ -382,7 +384,8 @@ pub fn aligned<const N: usize>(table: &[[String; N]]) -> String {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let width = width(column).unwrap_or(0);
-            line.push_str(&format!("{cell:width$}  "));
+            let shown = cell.replace(char::is_control, "?");
+            line.push_str(&format!("{shown:width$}  "));
         }
         text.push_str(line.trim_end());
         text.push('\n');

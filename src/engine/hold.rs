@@ -927,7 +927,7 @@ impl<'a> Raising<'a> {
             if let Some(process) = held.process {
                 process.end();
             }
-            let _ = undo::undo(self.engine, &held.state);
+            let _ = undo::undo_half_made(self.engine, &held.state);
             if by_hook {
                 undo::poststop(&held.state);
             }

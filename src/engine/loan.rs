@@ -16,7 +16,7 @@ use super::error::EngineError;
 use super::hold::Engine;
 use super::publish::journal;
 use super::state::{State, Undo, remove_file};
-use crate::net::device;
+use crate::net::device::{self, Return};
 use crate::net::netlink::{Netlink, Refused};
 use crate::plan::interface::Loan;
 use crate::plan::name::ContainerName;
@@ -74,7 +74,7 @@ pub fn take_back(
     container: &ContainerName,
     loan: &Loan,
 ) -> Result<(), EngineError> {
-    let back = || -> Result<(), Refused> {
+    let back = || -> Result<Return, Refused> {
         let host = engine.host_netlink()?;
         let own = netns::current()?;
         // Without a pin the link never went.
@@ -84,14 +84,23 @@ pub fn take_back(
             .and_then(|pin| Netlink::open_in(pin.as_fd()).ok());
         device::take_back(inside.as_ref(), &host, own.as_fd(), loan)
     };
-    back().map_err(|cause| EngineError::Wire {
+    let returned = back().map_err(|cause| EngineError::Wire {
         container: "host".to_owned(),
         action: format!(
             "take {} back from {container}:{}",
             loan.device, loan.interface
         ),
         cause,
-    })
+    })?;
+    let device = &loan.device;
+    match returned {
+        Return::Whole => {}
+        Return::Down => complain!(
+            "tincan: {container}: {device} is back, down and without addresses: a container could have made one like it"
+        ),
+        Return::Gone => complain!("tincan: {container}: {device} is not back: it is gone"),
+    }
+    Ok(())
 }
 
 /// Takes back what a running container has on loan as this interface, and takes it out of its journal. Whether it had one.

@@ -196,52 +196,88 @@ pub fn follow_networks(engine: &Engine, name: &ContainerName) -> Result<(), Engi
             networks.push(lease.network.clone());
         }
     }
-    if let Some(mut own) = store.own(name)? {
-        own.networks = networks;
-        store.write_own(name, &own)?;
-        return Ok(store.refresh_own(name, None)?);
-    }
+    let had_own = store.own(name)?;
+    let is_new = had_own.is_none();
+    let mut own = had_own.unwrap_or_default();
+    own.networks = networks;
     let failed = |errno| EngineError::of_deed(name, "mount its own /etc/hosts", errno);
-    let Some(process) = state.process else {
-        return Ok(());
+    let mounted = match state.process {
+        None => Mounted::Otherwise,
+        Some(process) => mounted(&store, name, process).map_err(failed)?,
     };
-    if !is_replaceable(&store, process).map_err(failed)? {
+    if is_new && mounted == Mounted::Otherwise {
         return Ok(());
     }
-    publish::journal(engine, &state, |undo| undo.push(Undo::OwnFiles))?;
-    let own = OwnFiles {
-        networks,
-        ..OwnFiles::default()
+    if is_new {
+        publish::journal(engine, &state, |undo| undo.push(Undo::OwnFiles))?;
+        store.make_own(name, &own)?;
+    } else {
+        store.write_own(name, &own)?;
+        store.refresh_own(name, None)?;
+    }
+    let (Mounted::Replaceable, Some(process)) = (mounted, state.process) else {
+        return Ok(());
     };
-    store.make_own(name, &own)?;
     let [hosts, _] = store.own_files(name);
-    mount_over(process, &hosts).map_err(failed)
+    let done = mount_over(process, &hosts).map_err(failed);
+    if done.is_err() && is_new {
+        // Else the next who looks would think that they are there. What stays is in the journal.
+        let _ = store.remove_own(name);
+        let _ = publish::journal(engine, &state, |undo| {
+            undo.retain(|deed| *deed != Undo::OwnFiles);
+        });
+    }
+    done
 }
 
 /// Where it is in a container.
 const ETC_HOSTS: &str = "/etc/hosts";
 
-/// Whether a container's `/etc/hosts` is a network's, or a file of its root file system, and nothing that somebody has mounted there.
-fn is_replaceable(store: &Networks<'_>, process: ProcessId) -> Result<bool, Errno> {
+/// What a container has as its `/etc/hosts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mounted {
+    /// The file of its own.
+    Own,
+    /// That of a network, or a file of its root file system, or none: over that its own can be mounted.
+    Replaceable,
+    /// What somebody has mounted there.
+    Otherwise,
+}
+
+fn mounted(
+    store: &Networks<'_>,
+    name: &ContainerName,
+    process: ProcessId,
+) -> Result<Mounted, Errno> {
     let root = path::open(
         Path::new(&format!("/proc/{}/root", process.pid)),
         OFlags::PATH | OFlags::DIRECTORY,
     )?;
     let hosts = match path::open_in_root(root.as_fd(), Path::new(ETC_HOSTS), OFlags::PATH) {
-        Err(Errno::NOENT) => return Ok(true),
+        Err(Errno::NOENT) => return Ok(Mounted::Replaceable),
         other => other?,
     };
     if !path::is_mount_root(hosts.as_fd())? {
-        return Ok(true);
+        return Ok(Mounted::Replaceable);
     }
     let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
     let theirs = identity(path::status(hosts.as_fd())?);
+    let is_it = |file: PathBuf| {
+        let file = fs::File::open(file).ok();
+        let found = file.and_then(|file| path::status(file.as_fd()).ok());
+        found.map(identity) == Some(theirs)
+    };
+    let [own, _] = store.own_files(name);
+    if is_it(own) {
+        return Ok(Mounted::Own);
+    }
     let networks = store.all().unwrap_or_default();
-    let ours = networks.iter().filter_map(|network| {
-        let file = fs::File::open(store.hosts_file(&network.name)).ok()?;
-        Some(identity(path::status(file.as_fd()).ok()?))
-    });
-    Ok(ours.into_iter().any(|ours| ours == theirs))
+    let mut ours = networks.iter().map(|it| store.hosts_file(&it.name));
+    Ok(if ours.any(is_it) {
+        Mounted::Replaceable
+    } else {
+        Mounted::Otherwise
+    })
 }
 
 /// Mounts a file on a container's `/etc/hosts`: a process that goes to its mount namespace does it, and ends.

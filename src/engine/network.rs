@@ -650,10 +650,6 @@ pub fn make(engine: &Engine, network: &Network) -> Result<(), NetworkStateError>
     if network.internal {
         return Ok(());
     }
-    // What comes back to the host's loopback address comes by the bridge (Documentation/networking/ip-sysctl.rst, route_localnet); the
-    // rules keep it from what would come there by itself. It goes with the bridge.
-    let path = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge);
-    fs::write(path, "1").map_err(failed("let published ports be reached by loopback"))?;
     publish::restore(engine, network, &netlink).map_err(failed("publish its ports anew"))
 }
 

@@ -21,7 +21,7 @@ use super::network::{Holder, NetworkStateError, Networks};
 use super::state::{State, StateError, Undo, file_error};
 use crate::net::netlink::Netlink;
 use crate::net::{nft, sockets, wire};
-use crate::plan::name::ContainerName;
+use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::{PortSet, Protocol, Publish};
 use crate::plan::network::{Network, NetworkName, Published};
 use crate::sys::process::ProcessId;
@@ -305,6 +305,16 @@ impl Networks<'_> {
         }
     }
 
+    /// The containers for which something is published by a network.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn publishing(&self, network: &NetworkName) -> Result<BTreeSet<ContainerName>, StateError> {
+        let lines = self.ports()?.into_iter();
+        let of_network = lines.filter(|line| line.network == *network);
+        Ok(of_network.map(|line| line.holder.container).collect())
+    }
+
     /// What is published by a network, with for whom: by the containers' own word.
     ///
     /// # Errors
@@ -313,13 +323,9 @@ impl Networks<'_> {
         &self,
         network: &NetworkName,
     ) -> Result<Vec<(ContainerName, Published)>, StateError> {
-        let lines = self.ports()?;
-        let of_network = lines.iter().filter(|line| line.network == *network);
-        let containers: BTreeSet<&ContainerName> =
-            of_network.map(|line| &line.holder.container).collect();
         let mut published = Vec::new();
-        for name in containers {
-            let state = match self.root.load(name) {
+        for name in self.publishing(network)? {
+            let state = match self.root.load(&name) {
                 Err(StateError::Unknown(_)) => continue,
                 other => other?,
             };
@@ -327,6 +333,22 @@ impl Networks<'_> {
             published.extend(ours.map(|one| (name.clone(), one.clone())));
         }
         Ok(published)
+    }
+
+    /// Does something where nothing is published by a network, and nothing will be meanwhile.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn unless_publishing(
+        &self,
+        network: &NetworkName,
+        deed: impl FnOnce(),
+    ) -> Result<(), StateError> {
+        let _lock = self.lock_ports()?;
+        if self.publishing(network)?.is_empty() {
+            deed();
+        }
+        Ok(())
     }
 }
 
@@ -427,7 +449,10 @@ pub fn check_host(published: &[Published]) -> Result<(), PublishError> {
 /// # Errors
 /// When the kernel refuses.
 pub fn lead(container: &ContainerName, published: &[Published]) -> Result<(), PublishError> {
-    each_network(container, published, nft::publish)
+    each_network(container, published, |bridge, some| {
+        nft::publish(bridge, some)?;
+        let_answers_to_loopback(bridge, true)
+    })
 }
 
 /// Leads them nowhere again; absent is success. To be called on the host.
@@ -441,7 +466,7 @@ pub fn unlead(container: &ContainerName, published: &[Published]) -> Result<(), 
 fn each_network(
     container: &ContainerName,
     published: &[Published],
-    deed: impl Fn(&crate::plan::name::LinkName, &[&Published]) -> io::Result<()>,
+    deed: impl Fn(&LinkName, &[&Published]) -> io::Result<()>,
 ) -> Result<(), PublishError> {
     let networks: BTreeSet<&NetworkName> = published.iter().map(|one| &one.network).collect();
     for network in networks {
@@ -483,7 +508,18 @@ pub fn undo(
             .map_err(|errno| EngineError::of_deed(container, "enter the host's network", errno))?;
         unlead(container, published)?;
     }
-    Ok(engine.root.networks().release(published, container)?)
+    let networks = engine.root.networks();
+    networks.release(published, container)?;
+    if rustix::process::geteuid().is_root() {
+        let of: BTreeSet<&NetworkName> = published.iter().map(|one| &one.network).collect();
+        for network in of {
+            networks.unless_publishing(network, || {
+                // The bridge may be gone.
+                let _ = let_answers_to_loopback(&network.bridge(), false);
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// The networks of a container that is there, with its addresses on each.
@@ -531,11 +567,16 @@ pub fn add(engine: &Engine, name: &ContainerName, publish: &[Publish]) -> Result
         taker,
     };
     engine.root.networks().reserve(&published, &holder)??;
+    // Until the ports lead to it nobody undoes what the journal says of them.
+    let Some(_lock) = engine.root.lock(&state)? else {
+        engine.root.networks().release(&published, name)?;
+        return Err(StateError::Unknown(name.clone()).into());
+    };
     let done = check_host(&published)
         .map_err(EngineError::from)
         .and_then(|()| step(0))
         .and_then(|()| {
-            journal(engine, &state, |undo| {
+            rewrite_journal(engine, name, |undo| {
                 undo.push(Undo::Publish(published.clone()));
             })
         })
@@ -550,7 +591,7 @@ pub fn add(engine: &Engine, name: &ContainerName, publish: &[Publish]) -> Result
         .and_then(|()| Ok(lead(name, &published)?));
     if done.is_err() {
         // The first error is the one to tell; what stays is in the journal.
-        let _ = take(engine, &state, &published);
+        let _ = take_locked(engine, name, &published);
     }
     done
 }
@@ -590,7 +631,7 @@ fn reflect(
     Ok(())
 }
 
-/// Publishes ports of a container that runs no more.
+/// Takes back ports that a container publishes.
 ///
 /// # Errors
 /// When the container publishes none such, or the kernel refuses.
@@ -641,8 +682,20 @@ pub fn withdraw(engine: &Engine, state: &State, network: &NetworkName) -> Result
 
 /// Undoes some of what a container publishes, and takes it out of its journal.
 fn take(engine: &Engine, state: &State, out: &[Published]) -> Result<(), EngineError> {
-    undo(engine, &state.id, out)?;
-    journal(engine, state, |undo| {
+    let Some(_lock) = engine.root.lock(state)? else {
+        return Err(StateError::Unknown(state.id.clone()).into());
+    };
+    take_locked(engine, &state.id, out)
+}
+
+/// The same, under the container's lock.
+fn take_locked(
+    engine: &Engine,
+    container: &ContainerName,
+    out: &[Published],
+) -> Result<(), EngineError> {
+    undo(engine, container, out)?;
+    rewrite_journal(engine, container, |undo| {
         for deed in undo.iter_mut() {
             if let Undo::Publish(published) = deed {
                 published.retain(|one| !out.contains(one));
@@ -664,7 +717,16 @@ pub fn journal(
     let Some(_lock) = engine.root.lock(state)? else {
         return Err(StateError::Unknown(state.id.clone()).into());
     };
-    let mut state = engine.root.load(&state.id)?;
+    rewrite_journal(engine, &state.id, change)
+}
+
+/// The same, under the container's lock.
+fn rewrite_journal(
+    engine: &Engine,
+    container: &ContainerName,
+    change: impl FnOnce(&mut Vec<Undo>),
+) -> Result<(), EngineError> {
+    let mut state = engine.root.load(container)?;
     change(&mut state.undo);
     Ok(engine.root.save(&state)?)
 }
@@ -675,17 +737,33 @@ pub fn journal(
 /// When the kernel refuses.
 pub(super) fn restore(engine: &Engine, network: &Network, netlink: &Netlink) -> io::Result<()> {
     let other = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
-    let published = engine.root.networks().published_by(&network.name);
-    let published = published.map_err(|error| other(&error))?;
-    let containers: BTreeSet<&ContainerName> = published.iter().map(|(name, _)| name).collect();
-    for name in containers {
-        reflect(engine, netlink, name).map_err(|error| other(&error))?;
+    let containers = engine.root.networks().publishing(&network.name);
+    for name in containers.map_err(|error| other(&error))? {
+        let Ok(state) = engine.root.load(&name) else {
+            continue;
+        };
+        // What it has now is what counts, and nobody undoes it meanwhile.
+        let Some(_lock) = engine.root.lock(&state).map_err(|error| other(&error))? else {
+            continue;
+        };
+        let state = engine.root.load(&name).map_err(|error| other(&error))?;
+        let ours = state.published().filter(|one| one.network == network.name);
+        let ours: Vec<&Published> = ours.collect();
+        if ours.is_empty() {
+            continue;
+        }
+        reflect(engine, netlink, &name).map_err(|error| other(&error))?;
+        nft::publish(&network.bridge, &ours)?;
+        let_answers_to_loopback(&network.bridge, true)?;
     }
-    let published: Vec<&Published> = published.iter().map(|(_, one)| one).collect();
-    if published.is_empty() {
-        return Ok(());
-    }
-    nft::publish(&network.bridge, &published)
+    Ok(())
+}
+
+/// Whether what comes back to the host's loopback address may come by a bridge (Documentation/networking/ip-sysctl.rst, route_localnet): so
+/// it is while something is published there. The rules keep it from what would come there by itself.
+fn let_answers_to_loopback(bridge: &LinkName, is_so: bool) -> io::Result<()> {
+    let path = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
+    fs::write(path, if is_so { "1" } else { "0" })
 }
 
 impl From<PublishError> for EngineError {

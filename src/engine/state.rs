@@ -3,10 +3,11 @@
 //! live; and where it has a link of the host's, its network namespace. Nothing else knows anything:
 //! there is no daemon, and what the kernel can tell (who is alive) is asked of the kernel.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -483,6 +484,41 @@ impl StateRoot {
             Ok(_) | Err(StateError::Unknown(_)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Keeps others from changing the networks of these containers, for as long as a whole command takes, until the descriptors are closed.
+    /// What is written down is under [`StateRoot::lock`] besides. The locks are on the files that say that the containers are whole, of
+    /// which those that were made together have one.
+    ///
+    /// # Errors
+    /// [`StateError::Unknown`] when one is not there any more.
+    pub fn lock_networks<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a ContainerName>,
+    ) -> Result<Vec<OwnedFd>, StateError> {
+        let mut files = BTreeMap::new();
+        for name in names {
+            let path = self.directory(name).join(MADE);
+            let opened = fs::File::open(&path).and_then(|file| Ok((file.metadata()?.ino(), file)));
+            let (number, file) = opened.map_err(|cause| match cause.kind() {
+                io::ErrorKind::NotFound => StateError::Unknown(name.clone()),
+                _ => file_error(&path)(cause),
+            })?;
+            files.insert(number, (name, file));
+        }
+        // In one order, whoever locks.
+        let locked = files.into_values().map(|(name, file)| {
+            let path = self.directory(name).join(MADE);
+            rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
+                .map_err(|errno| file_error(&path)(errno.into()))?;
+            // It has gone while the lock was waited for, where no name leads to it any more.
+            let held = file.metadata().map_err(file_error(&path))?;
+            if held.nlink() == 0 {
+                return Err(StateError::Unknown(name.clone()));
+            }
+            Ok(OwnedFd::from(file))
+        });
+        locked.collect()
     }
 
     /// Removes a container's directory; absent is success.

@@ -73,6 +73,22 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
     let Some(_lock) = engine.root.lock(state)? else {
         return Ok(());
     };
+    // Others have written to its journal since it was read, perhaps.
+    perform(engine, &engine.root.load(&state.id)?)
+}
+
+/// The same for a container that is being made, whose maker knows best what there is of it.
+///
+/// # Errors
+/// As [`undo`].
+pub(super) fn undo_half_made(engine: &Engine, state: &State) -> Result<(), EngineError> {
+    match engine.root.lock(state)? {
+        Some(_lock) => perform(engine, state),
+        None => Ok(()),
+    }
+}
+
+fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
     let mut causes = Vec::new();
     for (step, deed) in state.undo.iter().rev().enumerate() {
         if let Err(errno) = fault::at("undo", step) {

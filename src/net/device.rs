@@ -45,6 +45,9 @@ pub fn look(
         device: device.clone(),
         interface: interface.clone(),
         index: link.index,
+        kind: link.kind,
+        peer: link.peer,
+        peer_nsid: link.peer_netnsid,
         up: link.up,
         mac: link.mac,
         mtu: link.mtu,
@@ -79,8 +82,18 @@ pub fn lend(
         .map(drop)
 }
 
-/// Moves a lent link back to the host, and lets it be there as it was. Where it is neither in the namespace nor on the host, it is
-/// gone, which is success.
+/// How a lent link has come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Return {
+    /// As it was.
+    Whole,
+    /// Down and without addresses, since it could be one that the container has made in its place.
+    Down,
+    /// Not at all: it is gone, or another is in its place.
+    Gone,
+}
+
+/// Moves a lent link back to the host, and lets it be there as it was.
 ///
 /// # Errors
 /// EEXIST where the host has a link of its name by now.
@@ -89,19 +102,59 @@ pub fn take_back(
     host: &Netlink,
     netns: BorrowedFd<'_>,
     loan: &Loan,
-) -> Result<(), Refused> {
+) -> Result<Return, Refused> {
+    let mut is_back = false;
     if let Some(inside) = inside {
         let index = loan.inside().cast_unsigned();
         match wire::link_by_index(inside, index) {
             Err(refused) if refused.errno == Errno::ENODEV => {}
             Err(refused) => return Err(refused),
-            Ok(_) => move_back(inside, host, netns, loan, index)?,
+            Ok(found) if !is_it(&found, inside, host, netns, loan)? => return Ok(Return::Gone),
+            Ok(_) => {
+                move_back(inside, host, netns, loan, index)?;
+                is_back = true;
+            }
         }
     }
-    match wire::link_by_name(host, &loan.device) {
-        Err(refused) if refused.errno == Errno::ENODEV => Ok(()),
-        other => restore(host, &other?, loan),
+    let link = match wire::link_by_name(host, &loan.device) {
+        Err(refused) if refused.errno == Errno::ENODEV => return Ok(Return::Gone),
+        other => other?,
+    };
+    if is_back && !loan.is_told_apart() {
+        return Ok(Return::Down);
     }
+    // One that never went, or came back before; else another has its name by now.
+    if !is_back && (link.index != loan.index || link.kind != loan.kind) {
+        return Ok(Return::Gone);
+    }
+    restore(host, &link, loan)?;
+    Ok(Return::Whole)
+}
+
+/// Whether what has a lent link's number in the container is that link: of its kind, and hanging on the same link of the host's.
+fn is_it(
+    found: &Link,
+    inside: &Netlink,
+    host: &Netlink,
+    netns: BorrowedFd<'_>,
+    loan: &Loan,
+) -> Result<bool, Refused> {
+    if found.kind != loan.kind {
+        return Ok(false);
+    }
+    let Some(peer) = loan.peer else {
+        return Ok(true);
+    };
+    if found.kind.as_deref() == Some("veth") {
+        // Its other end, whoever has that, has no choice.
+        let other = wire::link_by_index_in(host, peer, loan.peer_nsid);
+        return Ok(other.is_ok_and(|it| it.peer == Some(loan.inside().cast_unsigned())));
+    }
+    if loan.peer_nsid.is_some() {
+        return Ok(true);
+    }
+    let known = wire::nsid_of(inside, netns)?;
+    Ok(found.peer == Some(peer) && known.is_some() && found.peer_netnsid == known)
 }
 
 fn move_back(

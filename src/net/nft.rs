@@ -170,7 +170,15 @@ pub fn make(network: &Network, allowed: &[LinkName]) -> io::Result<()> {
         rule(&|it| it.in_by(other.as_str(), true).out_by(bridge, true).accept());
     }
     rule(&|it| it.out_by(bridge, true).drop());
-    // The host's ends of wires to single containers, which are no network's.
+    // The host's ends of wires to single containers, which are no network's: they have answers from what is published, and no more.
+    if !network.internal {
+        rule(&|it| {
+            it.answers()
+                .in_by(bridge, true)
+                .out_by_some("veth-")
+                .accept()
+        });
+    }
     rule(&|it| it.in_by(bridge, true).out_by_some("veth-").drop());
     if network.internal {
         // To who is allowed, and asked.
@@ -239,6 +247,14 @@ fn way_in(batch: &mut Batch, table: &str, network: &Network) {
         ("output", libc::NF_INET_LOCAL_OUT),
     ] {
         batch.chain(table, chain, "nat", hook, -100); // NF_IP_PRI_NAT_DST
+        if hook == libc::NF_INET_PRE_ROUTING {
+            // What comes from a link for a loopback address is led nowhere: the kernel drops it, but later (CVE-2020-8558).
+            for (ip, prefix) in LOOPBACK {
+                batch.rule(table, chain, &|it| {
+                    it.in_by("lo", false).destination_in(ip, prefix).accept();
+                });
+            }
+        }
         for subnet in &network.subnets {
             let ports = Ports::of(subnet.prefix.ip);
             for map in Map::ALL {

@@ -14,6 +14,7 @@ use netlink_packet_route::link::{
     InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask,
     LinkFlags, LinkInfo, LinkMessage, State,
 };
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -611,12 +612,43 @@ pub fn link_by_name(netlink: &Netlink, name: &LinkName) -> Result<Link, Refused>
     one_link(netlink, LinkUnspec::new_with_name(name.as_str()).build())
 }
 
+/// By which number a namespace knows another (ip-netns(8), nsid), if it does.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn nsid_of(netlink: &Netlink, other: BorrowedFd<'_>) -> Result<Option<i32>, Refused> {
+    let mut question = NsidMessage::default();
+    let fd = u32::try_from(other.as_raw_fd()).expect("an open descriptor");
+    question.attributes.push(NsidAttribute::Fd(fd));
+    let answers = netlink.request(Request::new(RouteNetlinkMessage::GetNsId(question), 0))?;
+    Ok(answers.into_iter().find_map(|message| match message {
+        RouteNetlinkMessage::NewNsId(answer) => answer.attributes.iter().find_map(|it| match it {
+            NsidAttribute::Id(id) if *id >= 0 => Some(*id),
+            _ => None,
+        }),
+        _ => None,
+    }))
+}
+
 /// One interface by its number, likewise.
 ///
 /// # Errors
 /// ENODEV where there is none.
 pub fn link_by_index(netlink: &Netlink, index: u32) -> Result<Link, Refused> {
     one_link(netlink, LinkUnspec::new_with_index(index).build())
+}
+
+/// One interface by its number in a namespace that this one knows by a number (ip-netns(8), nsid; IFLA_TARGET_NETNSID, Linux 4.20), or in this
+/// one.
+///
+/// # Errors
+/// ENODEV where there is none.
+pub fn link_by_index_in(netlink: &Netlink, index: u32, nsid: Option<i32>) -> Result<Link, Refused> {
+    let mut which = LinkUnspec::new_with_index(index).build();
+    if let Some(nsid) = nsid {
+        which.attributes.push(LinkAttribute::IfNetnsId(nsid));
+    }
+    one_link(netlink, which)
 }
 
 fn one_link(netlink: &Netlink, which: LinkMessage) -> Result<Link, Refused> {

@@ -79,6 +79,12 @@ pub struct Loan {
     pub interface: LinkName,
     /// Its number.
     pub index: u32,
+    /// Its kind; hardware has none.
+    pub kind: Option<String>,
+    /// The number of what it hangs on: a parent, or the other end of a veth.
+    pub peer: Option<u32>,
+    /// By which number the host knows the namespace of that; none where it is the host's own.
+    pub peer_nsid: Option<i32>,
     /// Whether it was up.
     pub up: bool,
     /// Its link-layer address.
@@ -90,6 +96,19 @@ pub struct Loan {
 }
 
 impl Loan {
+    /// Whether a container can have put none like it in its place: hardware cannot be made, a veth is known by its other end, what hangs on
+    /// a link of the host's by that, and the others here have no far end that somebody could be at.
+    pub fn is_told_apart(&self) -> bool {
+        match self.kind.as_deref() {
+            None | Some("dummy" | "ifb") => true,
+            Some("veth") => self.peer.is_some(),
+            Some("macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "vlan" | "macsec") => {
+                self.peer.is_some() && self.peer_nsid.is_none()
+            }
+            Some(_) => false,
+        }
+    }
+
     /// Its number in the container, by which it is known there whatever it is called by then: one that the kernel gives to no link
     /// by itself, since it counts from 1.
     pub fn inside(&self) -> i32 {

@@ -13,6 +13,8 @@ pub fn tests() -> Vec<Case> {
         ports_go_with_the_network_that_they_came_by needs [Nftables],
         what_is_asked_for_is_had needs [Nftables],
         what_cannot_be_is_refused needs [Nftables],
+        several_at_once_do_not_meddle needs [Root, Nftables],
+        names_come_when_they_can needs [Nftables],
         who_comes_and_leaves_at_random_loses_nothing needs [Nftables],
     ]
 }
@@ -230,6 +232,63 @@ fn what_cannot_be_is_refused(host: &Host) {
     delete(host, &["a", "b", "h"]);
     remove(host, "lan0");
     remove(host, "lan1");
+}
+
+/// Of commands that are at it at the same time none takes away what another has made.
+fn several_at_once_do_not_meddle(host: &Host) {
+    create(
+        host,
+        &["lan0", "--subnet", "10.9.0.0/24", "--subnet", "fd09::/64"],
+    );
+    create(
+        host,
+        &["lan1", "--subnet", "10.8.0.0/24", "--subnet", "fd08::/64"],
+    );
+    create(host, &["lan2", "--subnet", "10.7.0.0/24"]);
+    let tincan = Host::TINCAN;
+    for _ in 0..8 {
+        stay(host, "c", "lan0");
+        let connect = |network: &str| format!("{tincan} network connect {network} c 2>/dev/null");
+        // Of two for one network one has its way; and those for others have theirs.
+        let (one, two) = (connect("lan1"), connect("lan2"));
+        let codes = host.sh(&format!(
+            "({one} && echo 0 || echo $?) >a & ({one} && echo 0 || echo $?) >b & ({two} && echo 0 || echo $?) >c; wait; sort a b; cat c"
+        ));
+        assert_eq!(codes, "0\n125\n0\n");
+        let said = inside(host, "c", "ip -br address");
+        for prefix in ["10.9.0.", "10.8.0.", "fd08::", "10.7.0."] {
+            assert!(said.contains(prefix), "{prefix}: {said}");
+        }
+        host.tincan(["delete", "--force", "c"]).ok();
+        for network in ["lan0", "lan1", "lan2"] {
+            assert_eq!(leases(host, network), [""; 0]);
+        }
+    }
+    for network in ["lan0", "lan1", "lan2"] {
+        remove(host, network);
+    }
+}
+
+/// What could not be mounted is not thought to be there.
+fn names_come_when_they_can(host: &Host) {
+    create(host, &["lan0", "--subnet", "10.9.0.0/24"]);
+    let rootfs = host.busybox_rootfs();
+    let rootfs = rootfs.to_str().unwrap();
+    let run = [
+        "run", "-d", "--name", "d", "--rootfs", rootfs, "--", "sleep", "1000",
+    ];
+    host.tincan(run).ok();
+    inside(host, "d", "rm -f /etc/hosts; mkdir -p /etc/hosts");
+    for _ in 0..2 {
+        let said = host.tincan(["network", "connect", "lan0", "d"]).fails(125);
+        assert!(said.contains("mount its own /etc/hosts"), "{said}");
+    }
+    inside(host, "d", "rmdir /etc/hosts");
+    connect(host, &["lan0", "d"]);
+    let said = inside(host, "d", "cat /etc/hosts");
+    assert!(said.contains("10.9.0.2\td"), "{said}");
+    host.tincan(["delete", "--force", "d"]).ok();
+    remove(host, "lan0");
 }
 
 fn who_comes_and_leaves_at_random_loses_nothing(host: &Host) {

@@ -13,6 +13,8 @@ pub fn tests() -> Vec<Case> {
         a_link_comes_back_when_a_detached_container_goes needs [Root],
         a_link_that_was_renamed_comes_back needs [Root],
         a_link_whose_name_is_taken_waits needs [Root],
+        a_link_that_was_replaced_is_not_taken_for_it needs [Root],
+        a_link_that_was_renamed_is_removed_by_its_old_name needs [Root],
         what_cannot_be_lent_is_told needs [Root],
         users_lend_none,
         a_bundles_devices_move_in needs [Root],
@@ -160,6 +162,56 @@ fn a_link_whose_name_is_taken_waits(host: &Host) {
     );
     host.sh("ip link del p0");
     host.tincan(["delete", "a"]).ok();
+    is_as(host, &before);
+    no_link(host);
+}
+
+fn a_link_that_was_replaced_is_not_taken_for_it(host: &Host) {
+    for (name, own, other) in [
+        // Another link of the kind, whose other end is in the container; one of another kind; none.
+        (
+            "veth",
+            "ip link add name eth0 index $i type veth peer name trap; ip link set trap up",
+            "type veth",
+        ),
+        ("ifb", "ip link add name eth0 index $i type ifb", "type ifb"),
+        ("none", "true", "nothing"),
+    ] {
+        link(host);
+        let run = [
+            "run", "-d", "--name", name, "--net", "phys:p0", "--", "sleep", "1000",
+        ];
+        host.tincan(run).ok();
+        let script = format!("i=$(ip -o link show eth0 | cut -d: -f1); ip link del eth0; {own}");
+        host.tincan(["exec", name, "sh", "-euc", &script]).ok();
+        let said = host
+            .tincan(["link", "del", name, "eth0"])
+            .any_stderr()
+            .assert();
+        let said = String::from_utf8_lossy(&said.get_output().stderr).into_owned();
+        assert_eq!(
+            said,
+            format!("tincan: {name}: p0 is not back: it is gone\n"),
+            "{other}"
+        );
+        host.sh("! ip link show p0 2>/dev/null");
+        host.tincan(["delete", "--force", name]).ok();
+        host.sh("! ip link show p0 2>/dev/null; ip netns del world; umount /run/netns; rmdir /run/netns");
+        host.assert_clean();
+    }
+}
+
+fn a_link_that_was_renamed_is_removed_by_its_old_name(host: &Host) {
+    link(host);
+    let before = host.differences();
+    host.tincan([
+        "run", "-d", "--name", "a", "--net", "phys:p0", "--", "sleep", "1000",
+    ])
+    .ok();
+    let script = "ip link set eth0 down; ip link set eth0 name mine";
+    host.tincan(["exec", "a", "sh", "-euc", script]).ok();
+    host.tincan(["link", "del", "a", "eth0"]).ok();
+    host.tincan(["delete", "--force", "a"]).ok();
     is_as(host, &before);
     no_link(host);
 }

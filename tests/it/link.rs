@@ -13,6 +13,7 @@ pub fn tests() -> Vec<Case> {
         what_cannot_be_added_is_told needs [Root, Macvlan],
         an_interface_is_changed_while_it_runs,
         both_ends_of_a_wire_have_one_mtu,
+        a_name_does_not_reach_the_terminal needs [Root],
         a_port_of_a_network_is_changed needs [Nftables],
         a_change_that_cannot_be_is_told needs [Nftables],
         the_lines_of_a_change_do_what_it_does needs [Root],
@@ -250,6 +251,19 @@ fn both_ends_of_a_wire_have_one_mtu(host: &Host) {
         ["1399\n", "1397\n", "1397\n"]
     );
     end(host, "b");
+    end(host, "a");
+}
+
+/// The kernel takes nearly everything for a link's name.
+fn a_name_does_not_reach_the_terminal(host: &Host) {
+    wired(host);
+    let script = "ip link set eth0 down; ip link set eth0 name \"$(printf '\\033[31mX')\"; ip link set dev \"$(printf '\\033[31mX')\" up";
+    in_container(host, "a", script);
+    let said = host.tincan(["list"]).ok();
+    assert!(
+        said.contains("?[31mX 172.16.0.1/16") && !said.contains('\u{1b}'),
+        "{said:?}"
+    );
     end(host, "a");
 }
 

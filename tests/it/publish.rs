@@ -25,6 +25,10 @@ pub fn tests() -> Vec<Case> {
         a_port_outlasts_a_kill_and_is_cleared_away needs [Nftables],
         of_many_that_want_one_port_one_has_it needs [Nftables],
         the_hosts_loopback_is_not_the_containers needs [Root, Nftables],
+        a_loopback_port_is_not_the_neighbours needs [Root, Nftables],
+        without_ports_and_rules_loopback_stays_the_hosts needs [Root, Nftables],
+        containers_on_wires_reach_ports needs [Root, Nftables],
+        a_port_goes_with_a_container_that_goes_meanwhile needs [Root, Nftables],
         a_thousand_ports_lead_in needs [Nftables],
         the_lines_of_a_run_make_what_it_makes needs [Root, Nftables],
     ]
@@ -459,6 +463,92 @@ fn the_hosts_loopback_is_not_the_containers(host: &Host) {
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err());
     delete(host, &["c"]);
+    remove(host, "lan0");
+}
+
+/// Who is beside the host sends to its loopback address (CVE-2020-8558).
+fn a_loopback_port_is_not_the_neighbours(host: &Host) {
+    world(host);
+    create(host, &LAN0);
+    serve(
+        host,
+        "web",
+        &["-p", "127.0.0.1:8080:80", "-p", "8081:81"],
+        &["80", "81"],
+    );
+    assert!(ask(host, "", "127.0.0.1", 8080).is_some());
+    host.sh(
+        "ip netns exec world sh -euc 'echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet
+        ip link set lo up; ip address del 127.0.0.1/8 dev lo; ip route add 127.0.0.1 via 192.0.2.1 src 192.0.2.254'",
+    );
+    // Also where the host's own link would let it through.
+    host.sh("echo 1 >/proc/sys/net/ipv4/conf/p0/route_localnet");
+    for port in [8080, 8081] {
+        assert_eq!(ask(host, "ip netns exec world", "127.0.0.1", port), None);
+    }
+    assert!(ask(host, "ip netns exec world", "192.0.2.1", 8081).is_some());
+    delete(host, &["web"]);
+    remove(host, "lan0");
+    no_world(host);
+}
+
+fn without_ports_and_rules_loopback_stays_the_hosts(host: &Host) {
+    create(host, &LAN0);
+    let allowed = || host.sh("cat /proc/sys/net/ipv4/conf/lan0/route_localnet");
+    assert_eq!(allowed(), "0\n");
+    serve(host, "web", &["-p", "8080:80"], &["80"]);
+    assert_eq!(allowed(), "1\n");
+    host.tincan(["network", "publish", "web", "8081:80"]).ok();
+    host.tincan(["network", "unpublish", "web", "8080"]).ok();
+    assert_eq!(allowed(), "1\n");
+    assert!(ask(host, "", "127.0.0.1", 8081).is_some());
+    host.tincan(["network", "unpublish", "web", "8081"]).ok();
+    assert_eq!(allowed(), "0\n");
+    host.tincan(["network", "publish", "web", "8082:80"]).ok();
+    delete(host, &["web"]);
+    assert_eq!(allowed(), "0\n");
+    remove(host, "lan0");
+}
+
+fn containers_on_wires_reach_ports(host: &Host) {
+    create(host, &LAN0);
+    serve(host, "web", &["-p", "8080:80"], &["80"]);
+    stay(
+        host,
+        "single",
+        "172.16.0.1/16,fd16::1/64,gw=172.16.0.2,gw=fd16::2",
+    );
+    let tincan = tincan().get_program().display().to_string();
+    let from = format!("{tincan} exec single");
+    for (address, seen) in [
+        ("172.16.0.2", "172.16.0.1"),
+        ("10.9.0.1", "172.16.0.1"),
+        ("fd16::2", "fd16::1"),
+    ] {
+        assert_eq!(
+            ask(host, &from, address, 8080).as_deref(),
+            Some(seen),
+            "{address}"
+        );
+    }
+    delete(host, &["web", "single"]);
+    remove(host, "lan0");
+}
+
+fn a_port_goes_with_a_container_that_goes_meanwhile(host: &Host) {
+    create(host, &LAN0);
+    let tincan = Host::TINCAN;
+    for round in 0..40 {
+        stay(host, "x", "lan0");
+        host.sh(&format!(
+            "{tincan} network publish x 9000:80 2>/dev/null & {tincan} delete -f x 2>/dev/null; wait
+            {tincan} delete -f x 2>/dev/null || true"
+        ));
+        let elements =
+            host.sh("nft list map inet tincan-lan0 ports4; nft list map inet tincan-lan0 ports6");
+        assert!(!elements.contains("9000"), "round {round}: {elements}");
+    }
+    assert_eq!(host.tincan(["gc"]).ok(), "");
     remove(host, "lan0");
 }
 
