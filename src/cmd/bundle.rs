@@ -12,9 +12,12 @@ use crate::engine::error::{EngineError, describe};
 use crate::engine::hold::{Engine, Up};
 use crate::engine::seccomp;
 use crate::engine::supervise::callers_size;
+use crate::plan::annotation::{self, Annotated};
 use crate::plan::name::ContainerName;
+use crate::plan::net::{NetSpec, Publish};
 use crate::plan::oci::{self, Bundle, Request};
 use crate::plan::seccomp::Filter;
+
 use crate::plan::topology::{Hierarchies, Node, Origin};
 use crate::sys::channel;
 use crate::sys::descriptor;
@@ -205,6 +208,22 @@ pub fn filter(bundle: &Bundle) -> anyhow::Result<Option<Filter>> {
     let made = seccomp::filter(profile);
     let made = made.map_err(|cause| anyhow::anyhow!("config.json: linux.seccomp: {cause}"))?;
     Ok(Some(made))
+}
+
+/// All links of a container, and the ports that lead to it: what its bundle's annotations ask for comes first, then what the command line
+/// does.
+///
+/// # Errors
+/// [`oci::BadBundle`] for an annotation that is not right.
+pub fn links(
+    node: &Node,
+    net: Vec<NetSpec>,
+    publish: Vec<Publish>,
+) -> Result<Annotated, oci::BadBundle> {
+    let mut asked = annotation::read(&node.identity.annotations)?;
+    asked.net.extend(net);
+    asked.publish.extend(publish);
+    Ok(asked)
 }
 
 /// Takes the AppArmor profile out of a process where the kernel runs without AppArmor, and says so: engines give one wherever

@@ -35,7 +35,8 @@ pub struct Args {
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     engine.become_root(Need::Make)?;
     let mut node = bundle::plan(engine, &args.id, &args.bundle, true, false)?;
-    args.names.give(engine, &mut node, &args.net)?;
+    let asked = bundle::links(&node, args.net, args.publish)?;
+    args.names.give(engine, &mut node, &asked.net)?;
     args.bundle.sockets.check(has_terminal(&node), true)?;
     // Before the network is looked at: what a killed run of this name left may have the addresses.
     undo::make_way(engine, &args.id)?;
@@ -43,7 +44,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         nodes: vec![node],
         ..Topology::default()
     };
-    net::attach(engine, &mut topology, 0, &args.net, &args.publish, Remains::Clear)?;
+    net::attach(engine, &mut topology, 0, &asked.net, &asked.publish, Remains::Clear)?;
     let up = engine
         .raise(&topology)?
         .pop()

@@ -1,5 +1,6 @@
 //! What `--net` asks for, against the facts of this host: which addresses and names are free here, and whose they are.
 
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use crate::plan::topology::{
     Topology, Wire,
 };
 use crate::plan::wireguard::{BadLine, Tunnel};
+use crate::sys::netns;
 
 /// The name by which an end of a wire is the host's.
 pub const HOST: &str = "host";
@@ -52,12 +54,11 @@ pub fn check_name(name: &ContainerName) -> Result<(), BadWord> {
 /// [`NetworkStateError::OnHost`].
 pub fn check_own_network(
     container: &ContainerName,
-    netns: BorrowedFd<'_>,
+    own: BorrowedFd<'_>,
 ) -> Result<(), NetworkError> {
     let look = || -> std::io::Result<bool> {
-        let stat = |of| rustix::fs::fstat(of).map(|it| (it.st_dev, it.st_ino));
-        let host = crate::sys::netns::current()?;
-        Ok(stat(netns)? == stat(host.as_fd())?)
+        let host = netns::current()?;
+        Ok(netns::identity(own)? == netns::identity(host.as_fd())?)
     };
     let is_host = look().map_err(|cause| asking("its network namespace", cause.into()))?;
     if is_host {
@@ -225,7 +226,11 @@ pub fn attach(
     if let (Some(port), true) = (publish.iter().find(|it| !for_pasta(it)), by_pasta) {
         return Err(NetworkError::NotByPasta(*port));
     }
-    lend_devices(engine, topology, index, specs)?;
+    let joined = joined(engine, &topology.nodes[index], specs)?;
+    let names = names(joined.as_ref(), &topology.nodes[index], specs)?;
+    let made = specs.iter().zip(&names).filter(|(spec, _)| spec.is_link());
+    let made = made.map(|(_, name)| name.clone()).collect();
+    lend_devices(engine, topology, index, made)?;
     let mut networks = Vec::new();
     // What any of them asks for is not free for tincan to choose for another.
     let asked: Vec<IpAddr> = specs
@@ -236,7 +241,10 @@ pub fn attach(
         })
         .flatten()
         .collect();
-    for (number, spec) in specs.iter().enumerate() {
+    for (number, (spec, name)) in specs.iter().zip(names).enumerate() {
+        if let Some(joined) = &joined {
+            joined.check_free(spec)?;
+        }
         match spec {
             NetSpec::None => {}
             NetSpec::Pasta => {
@@ -269,11 +277,6 @@ pub fn attach(
                 share(&mut topology.nodes[index], Some(path.clone()));
             }
             NetSpec::Network(spec) => {
-                let name = spec
-                    .wire
-                    .name
-                    .clone()
-                    .unwrap_or_else(|| default_name(number));
                 let netlink = engine
                     .host_netlink()
                     .map_err(|e| asking("its links", Refused::from(e)))?;
@@ -284,17 +287,21 @@ pub fn attach(
                     asked: &[],
                     topology,
                 };
-                let is_said = |v4| specs.iter().any(|spec| spec.says_default_route(v4));
+                let mut is_said = [false; 2];
+                for (said, v4) in is_said.iter_mut().zip([true, false]) {
+                    *said = specs.iter().any(|spec| spec.says_default_route(v4));
+                    if let Some(joined) = &joined {
+                        *said |= joined.has_default_route(v4)?;
+                    }
+                }
+                let is_said = |v4: bool| is_said[usize::from(!v4)];
                 networks.push(here.join(index, number, spec, name, is_said)?);
             }
             NetSpec::Interface(spec) => {
-                let name = spec.wire.name.clone();
-                let name = name.unwrap_or_else(|| default_name(number));
                 let at = Place::Node(index);
                 topology.interfaces.push(interface(engine, spec, at, name)?);
             }
             NetSpec::Wire(spec) => {
-                let name = spec.name.clone().unwrap_or_else(|| default_name(number));
                 let netlink = match &spec.to {
                     None => engine
                         .host_netlink()
@@ -315,6 +322,12 @@ pub fn attach(
             }
         }
     }
+    if joined.is_some() {
+        let container = topology.nodes[index].name.clone();
+        topology.mark_lasting_links(index, |name| {
+            host_link_alias(&container, name, engine.root.path())
+        });
+    }
     if by_network {
         publish_by(engine, topology, index, &networks, publish, remains)?;
     }
@@ -326,7 +339,7 @@ fn lend_devices(
     engine: &Engine,
     topology: &mut Topology,
     index: usize,
-    specs: &[NetSpec],
+    mut taken: Vec<LinkName>,
 ) -> Result<(), NetworkError> {
     let node = &topology.nodes[index];
     if node.devices.is_empty() {
@@ -342,8 +355,6 @@ fn lend_devices(
         }
         _ => None,
     };
-    let numbered = specs.iter().enumerate();
-    let mut taken: Vec<LinkName> = numbered.filter_map(|(n, spec)| spec.interface(n)).collect();
     let mut interfaces = Vec::new();
     for NetDevice { device, name } in &node.devices {
         if link(&host, device)?.is_none() {
@@ -390,6 +401,92 @@ fn lend_devices(
     }
     topology.interfaces.extend(interfaces);
     Ok(())
+}
+
+/// A network namespace that a node joins: somebody else has made it, and may have put links into it.
+struct Joined {
+    path: PathBuf,
+    inside: Netlink,
+}
+
+/// The namespace that a node's links are to be made in where it is not a new one.
+fn joined(engine: &Engine, node: &Node, specs: &[NetSpec]) -> Result<Option<Joined>, NetworkError> {
+    if !specs.iter().any(NetSpec::is_link) {
+        return Ok(None);
+    }
+    let path = match node.namespaces.get(&NamespaceKind::Network) {
+        Some(NamespaceSource::New) => return Ok(None),
+        Some(NamespaceSource::Path(path)) => path.clone(),
+        None => {
+            let container = node.name.clone();
+            return Err(EngineError::from(NetworkStateError::OnHost(container)).into());
+        }
+    };
+    let failed = |cause: io::Error| asking(path.display(), Refused::from(cause));
+    engine
+        .join_network()
+        .map_err(|errno| failed(errno.into()))?;
+    let netns = match std::fs::File::open(&path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+            return Err(NetworkError::NoNamespace(path.display().to_string()));
+        }
+        other => other.map_err(failed)?,
+    };
+    check_own_network(&node.name, netns.as_fd())?;
+    let inside = Netlink::open_in(netns.as_fd()).map_err(failed)?;
+    Ok(Some(Joined { path, inside }))
+}
+
+impl Joined {
+    fn has_default_route(&self, v4: bool) -> Result<bool, NetworkError> {
+        wire::has_default_route(&self.inside, v4)
+            .map_err(|cause| asking(self.path.display(), cause))
+    }
+
+    /// Refuses addresses that somebody in the namespace has.
+    fn check_free(&self, spec: &NetSpec) -> Result<(), NetworkError> {
+        for addr in spec.addrs() {
+            let owner =
+                wire::owner_of(&self.inside, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
+            if let Some(owner) = owner {
+                return Err(in_use(
+                    addr.ip,
+                    &format!("in {}", self.path.display()),
+                    &owner,
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the links of a node are called in it: as they ask for, or `eth<n>` for the n-th value; in a namespace that is joined, the first
+/// such that is free.
+fn names(
+    joined: Option<&Joined>,
+    node: &Node,
+    specs: &[NetSpec],
+) -> Result<Vec<LinkName>, NetworkError> {
+    let is_lent = |name: &LinkName| {
+        let mut names = node.devices.iter().map(|it| &it.name);
+        names.any(|it| *it == DeviceName::Exactly(name.clone()))
+    };
+    let mut names: Vec<LinkName> = Vec::new();
+    for (number, spec) in specs.iter().enumerate() {
+        names.push(match (spec.name(), joined) {
+            (None, None) => default_name(number),
+            (None, Some(joined)) => free_interface_but(&joined.inside, |name| {
+                let is_asked = specs.iter().any(|other| other.name() == Some(name));
+                names.contains(name) || is_asked || is_lent(name)
+            })?,
+            (Some(name), Some(joined)) if link(&joined.inside, name)?.is_some() => {
+                let why = format!("is an interface in {} already", joined.path.display());
+                return Err(BadWord::new("interface name", name.as_str(), why, "name=eth1").into());
+            }
+            (Some(name), _) => name.clone(),
+        });
+    }
+    Ok(names)
 }
 
 /// Plans the wire by which a running container, in whose namespace `inside` is, comes to be on a network, and takes its addresses. Its

@@ -115,7 +115,8 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         }
         node.netns_name = Some(if name.is_empty() { node.name.to_string() } else { name });
     }
-    args.names.give(engine, &mut node, &args.net)?;
+    let asked = bundle::links(&node, args.net, args.publish)?;
+    args.names.give(engine, &mut node, &asked.net)?;
     args.bundle.sockets.check(has_terminal(&node), args.detach)?;
     if !args.dry_run.is_asked() {
         // Before the network is looked at: what a killed run of this name left may have the addresses.
@@ -125,7 +126,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         nodes: vec![node],
         ..Topology::default()
     };
-    net::attach(engine, &mut topology, 0, &args.net, &args.publish, args.dry_run.remains())?;
+    net::attach(engine, &mut topology, 0, &asked.net, &asked.publish, args.dry_run.remains())?;
     if args.dry_run.is_asked() {
         return args.dry_run.print(engine, &topology);
     }

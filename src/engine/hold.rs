@@ -511,6 +511,8 @@ impl<'a> Raising<'a> {
             undo.push(Undo::Pin);
             undo.extend(loans.into_iter().map(|it| Undo::Loan(Box::new(it.clone()))));
         }
+        let lasting = self.topology.lasting_links(index);
+        undo.extend(lasting.into_iter().map(Undo::Link));
         let touches = |wire: &&Wire| wire.ends.iter().any(|end| end.at == Place::Node(index));
         let start = node
             .steps

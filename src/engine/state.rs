@@ -21,7 +21,7 @@ use crate::plan::interface::{Interface, InterfaceKind, Loan};
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::network::{Lease, NetworkName, Published};
 use crate::plan::step::Hook;
-use crate::plan::topology::{End, Move, Origin, Place, Topology, Wire, Workload};
+use crate::plan::topology::{End, LastingLink, Move, Origin, Place, Topology, Wire, Workload};
 use crate::sys::process::ProcessId;
 
 /// The file that says by its size whether a container was made to the end: empty, or not.
@@ -137,6 +137,8 @@ pub enum Undo {
     Publish(Vec<Published>),
     /// Give back the address that made way.
     Move(Move),
+    /// Take away a link in a namespace that stays.
+    Link(LastingLink),
 }
 
 /// A wire as it was made: with names for places, since indices mean nothing later.

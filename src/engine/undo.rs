@@ -20,12 +20,13 @@ use super::network;
 use super::outside;
 use super::publish;
 use super::state::{InterfaceRecord, State, StateError, Status, Undo};
+use crate::net::netlink::{Netlink, Refused};
 use crate::net::wire;
 use crate::plan::interface::Loan;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::Publish;
 use crate::plan::network::NetworkName;
-use crate::plan::topology::Origin;
+use crate::plan::topology::{LastingLink, Origin};
 use crate::sys::errno_of;
 use crate::sys::process::{self, ProcessId};
 
@@ -116,6 +117,11 @@ fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
                     causes.push(error.to_string());
                 }
             }
+            Undo::Link(link) => {
+                if let Err(error) = remove_lasting(engine, &state.id, link) {
+                    causes.push(error.to_string());
+                }
+            }
             Undo::Lease(lease) => {
                 if let Err(error) = engine.root.networks().give_back(lease, &state.id) {
                     causes.push(error.to_string());
@@ -165,6 +171,50 @@ fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
     fault::at("undo", state.undo.len())
         .map_err(|errno| EngineError::of_deed(&state.id, "forget it", errno))?;
     Ok(engine.root.forget(&state.id)?)
+}
+
+/// Takes away a link in a namespace that stays; absent is success, and so is another of its name.
+fn remove_lasting(
+    engine: &Engine,
+    container: &ContainerName,
+    link: &LastingLink,
+) -> Result<(), EngineError> {
+    // A user's host goes with the last container, and with it all links that lead there.
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let failed = |cause: Refused| EngineError::Wire {
+        container: container.to_string(),
+        action: format!("take the link {} away", link.interface),
+        cause,
+    };
+    let netlink = match &link.netns {
+        None => engine
+            .host_netlink()
+            .map_err(|cause| failed(cause.into()))?,
+        Some(path) => {
+            let joined = engine.join_network();
+            joined.map_err(|errno| failed(io::Error::from(errno).into()))?;
+            let opened = fs::File::open(path).and_then(|netns| Netlink::open_in(netns.as_fd()));
+            match opened {
+                // It is gone, and with it all that was in it: the path too, or what is left of a mount (setns(2), EINVAL).
+                Err(cause) if matches!(errno_of(&cause), Errno::NOENT | Errno::INVAL) => {
+                    return Ok(());
+                }
+                other => other.map_err(|cause| failed(cause.into()))?,
+            }
+        }
+    };
+    let gone = |refused: &Refused| refused.errno == nix::errno::Errno::ENODEV;
+    match wire::link_by_name(&netlink, &link.interface) {
+        Ok(found) if link.mac.is_none() || found.mac == link.mac => {}
+        Err(refused) if !gone(&refused) => return Err(failed(refused)),
+        _ => return Ok(()),
+    }
+    match wire::delete(&netlink, &link.interface) {
+        Err(refused) if !gone(&refused) => Err(failed(refused)),
+        _ => Ok(()),
+    }
 }
 
 /// Clears away what a stopped `run -- CMD` or `pair` of this name left, so that the name is free. Anything else stays.

@@ -66,7 +66,7 @@ pub fn ensure(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), B
     // net/bridge/br_stp_if.c), and everybody's neighbour tables would be wrong.
     let mut link = LinkMessageBuilder::<LinkUnspec>::new()
         .name(name.as_str())
-        .address(mac(alias).0.to_vec())
+        .address(Mac::of(alias).0.to_vec())
         .append_extra_attribute(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(
             InfoKind::Bridge,
         )]));
@@ -143,7 +143,7 @@ fn delete(netlink: &Netlink, name: &LinkName) -> Result<(), BridgeError> {
 /// network's has.
 fn clear_half_made(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), BridgeError> {
     match wire::link_by_name(netlink, &network.bridge) {
-        Ok(link) if link.alias.is_none() && link.mac == Some(mac(alias)) => {
+        Ok(link) if link.alias.is_none() && link.mac == Some(Mac::of(alias)) => {
             delete(netlink, &network.bridge)
         }
         _ => Ok(()),
@@ -172,14 +172,4 @@ fn loopback_route(index: u32) -> Request {
     let route = RouteNetlinkMessage::NewRoute(route);
     // Not exclusively: each network has one.
     Request::new(route, NLM_F_CREATE)
-}
-
-/// A link-layer address of the host's own (the second bit of the first byte; IEEE 802c), the same for the same text.
-fn mac(of: &str) -> Mac {
-    // FNV-1a.
-    let hash = of.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let [a, b, c, d, e, ..] = hash.to_be_bytes();
-    Mac([0x02, a, b, c, d, e])
 }

@@ -221,6 +221,17 @@ impl InterfaceSpec {
 }
 
 impl InterfaceKind {
+    /// Whether it has a link-layer address that is nobody else's: an ipvlan has its parent's, a tunnel of packets has none.
+    pub fn takes_mac(&self) -> bool {
+        match self {
+            InterfaceKind::Vlan { .. } | InterfaceKind::Vxlan { .. } | InterfaceKind::Tap => true,
+            InterfaceKind::Macvlan { mode, .. } => *mode != MacvlanMode::Passthru,
+            InterfaceKind::Ipvlan { .. }
+            | InterfaceKind::Wireguard { .. }
+            | InterfaceKind::Phys { .. } => false,
+        }
+    }
+
     /// What rtnetlink calls the kind; none for those that are not made by it.
     pub fn link_kind(&self) -> Option<&'static str> {
         match self {

@@ -1,6 +1,7 @@
 //! What is to be done, as data: pure code that asks nothing of the machine. Facts about the host come in as arguments
 //! ([`facts`]), the plan goes out as a [`topology::Topology`], and the engine performs it.
 
+pub mod annotation;
 pub mod cgroup;
 pub mod facts;
 pub mod hosts;

@@ -307,6 +307,18 @@ impl fmt::Display for IfAddr {
 #[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
 
+impl Mac {
+    /// A link-layer address of the host's own (the second bit of the first byte; IEEE 802c), the same for the same text.
+    pub fn of(text: &str) -> Self {
+        // FNV-1a.
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let [a, b, c, d, e, ..] = hash.to_be_bytes();
+        Mac([0x02, a, b, c, d, e])
+    }
+}
+
 impl FromStr for Mac {
     type Err = BadWord;
     fn from_str(word: &str) -> Result<Self, BadWord> {

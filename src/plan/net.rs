@@ -982,12 +982,6 @@ impl NetSpec {
         }
     }
 
-    /// What the interface is called that the n-th value makes, if it makes one.
-    pub fn interface(&self, index: usize) -> Option<LinkName> {
-        let words = self.words()?;
-        Some(words.name.clone().unwrap_or_else(|| default_name(index)))
-    }
-
     /// Whether it names a way to everywhere of a family by itself.
     pub fn says_default_route(&self, v4: bool) -> bool {
         let everywhere = IfAddr::everything(v4);
@@ -995,6 +989,21 @@ impl NetSpec {
             words.gateways.iter().any(|gateway| gateway.is_ipv4() == v4)
                 || words.routes.iter().any(|route| route.to == everywhere)
         })
+    }
+
+    /// Whether it makes an interface in the container's namespace, and is not about the whole of that.
+    pub fn is_link(&self) -> bool {
+        self.words().is_some()
+    }
+
+    /// The name that it asks for.
+    pub fn name(&self) -> Option<&LinkName> {
+        self.words()?.name.as_ref()
+    }
+
+    /// The addresses that it asks for with their prefixes.
+    pub fn addrs(&self) -> &[IfAddr] {
+        self.words().map_or(&[], |words| &words.addrs)
     }
 
     /// Whether it is a tap, which somebody in the container is to open.

@@ -9,7 +9,7 @@ use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 use super::hosts::OwnFiles;
-use super::interface::Interface;
+use super::interface::{Interface, InterfaceKind};
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
 use super::net::Outside;
 use super::network::{Lease, NetworkName, Published};
@@ -85,6 +85,17 @@ pub struct Change {
     pub lost_addrs: Vec<IfAddr>,
     /// The routes that it loses.
     pub lost_routes: Vec<Route>,
+}
+
+/// A link that does not go with a container, since it is in a namespace that the container only joins: so it is taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastingLink {
+    /// The namespace that it is in; without, the host's.
+    pub netns: Option<PathBuf>,
+    /// Its name there.
+    pub interface: LinkName,
+    /// Its link-layer address, by which it is no other link of that name. Without, it has none of its own.
+    pub mac: Option<Mac>,
 }
 
 /// A container to start.
@@ -752,6 +763,53 @@ impl Topology {
         let stays = self.nodes.iter().position(|node| !node.die_with_parent);
         steps.extend(stays.map(|node| HostStep::Complete { node }));
         steps
+    }
+
+    /// The links of a node that outlast it: those in a namespace that it joins, each by its end on the host, where it has one.
+    pub fn lasting_links(&self, node: usize) -> Vec<LastingLink> {
+        let source = self.nodes[node].namespaces.get(&NamespaceKind::Network);
+        let Some(NamespaceSource::Path(path)) = source else {
+            return Vec::new();
+        };
+        let at = Place::Node(node);
+        let lasting = |end: &End| LastingLink {
+            netns: (end.at == at).then(|| path.clone()),
+            interface: end.name.clone(),
+            mac: end.mac,
+        };
+        let wires = self.wires.iter().filter_map(|wire| {
+            let own = wire.ends.iter().find(|end| end.at == at)?;
+            let on_host = wire.ends.iter().find(|end| end.at == Place::Host);
+            Some(lasting(on_host.unwrap_or(own)))
+        });
+        // A link of the host's that was moved there is its own undoing.
+        let made = |it: &&Interface| !matches!(it.kind, InterfaceKind::Phys { .. });
+        let interfaces = self.interfaces.iter().filter(made).map(|it| &it.end);
+        let interfaces = interfaces.filter(|end| end.at == at).map(lasting);
+        wires.chain(interfaces).collect()
+    }
+
+    /// Gives the links of [`Topology::lasting_links`] addresses by which they are known again. They are made of the `alias` of each.
+    pub fn mark_lasting_links(&mut self, node: usize, alias: impl Fn(&LinkName) -> String) {
+        let at = Place::Node(node);
+        for wire in &mut self.wires {
+            let Some(own) = wire.ends.iter().find(|end| end.at == at) else {
+                continue;
+            };
+            let mac = Mac::of(&alias(&own.name));
+            let on_host = wire.ends.iter().any(|end| end.at == Place::Host);
+            for end in &mut wire.ends {
+                if end.at == if on_host { Place::Host } else { at.clone() } {
+                    end.mac.get_or_insert(mac);
+                }
+            }
+        }
+        for interface in &mut self.interfaces {
+            if interface.end.at == at && interface.kind.takes_mac() {
+                let mac = Mac::of(&alias(&interface.end.name));
+                interface.end.mac.get_or_insert(mac);
+            }
+        }
     }
 
     /// Whom a step of the engine is for, and what it does, as a phrase that fits after the name.

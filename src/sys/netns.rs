@@ -13,6 +13,15 @@ pub fn current() -> io::Result<OwnedFd> {
     File::open("/proc/thread-self/ns/net").map(OwnedFd::from)
 }
 
+/// Which network namespace a descriptor is of: two descriptors of one tell the same.
+///
+/// # Errors
+/// As fstat(2).
+pub fn identity(netns: BorrowedFd) -> io::Result<(u64, u64)> {
+    let status = rustix::fs::fstat(netns)?;
+    Ok((status.st_dev, status.st_ino))
+}
+
 /// Moves the calling thread, and no other, into a network namespace (setns(2)).
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use std::fs;
 
 use serde_json::json;
 
+use super::annotations;
 use super::host::{Case, Host, own_mark, tests};
 
 /// More steps than any plan has: a walk that comes here never met a run that is through.
@@ -39,6 +40,7 @@ pub fn tests() -> Vec<Case> {
         kills_in_a_bundles_run,
         errors_in_create,
         kills_in_create,
+        faults_in_a_create_in_a_joined_namespace needs [Root, Nftables, Tun],
         faults_on_the_way_from_start_to_the_command,
         faults_in_exec,
         faults_in_link_add,
@@ -642,6 +644,57 @@ fn errors_in_create(host: &Host) {
 
 fn kills_in_create(host: &Host) {
     create(host, Fault::Kill);
+}
+
+/// In a namespace that outlasts the container, nothing of it stays.
+fn faults_in_a_create_in_a_joined_namespace(host: &Host) {
+    let links = json!({
+        "io.tincan.net.0": "172.16.0.1/16",
+        "io.tincan.net.1": "lan0",
+        "io.tincan.net.2": "tap",
+    });
+    let bundle = annotations::annotated(host, "bundle", links, Some("/run/netns/blue"));
+    annotations::somebodys_namespace(host);
+    host.tincan(CREATE).ok();
+    let now = || host.sh("ip -br link | cut -d' ' -f1; ip -n blue -br link | cut -d' ' -f1");
+    let before = now();
+    let create = ["create", "-b", &bundle, "f"];
+    for kind in [Fault::Error, Fault::Kill] {
+        for step in 0..MANY {
+            let at = kind.at("host", step);
+            let created = quiet(host, &create, &at);
+            eprintln!("{at}: {created:?}");
+            if !created.met {
+                assert_eq!((created.code, created.said.as_str()), (Some(0), ""), "{at}");
+            } else if kind == Fault::Kill && step.is_multiple_of(2) {
+                host.tincan(["gc"]).ok();
+            } else if kind == Fault::Kill {
+                let next = quiet(host, &create, NO_FAULT);
+                assert_eq!((next.code, next.said.as_str()), (Some(0), ""), "after {at}");
+            }
+            // Where the kill came last of all, it is whole.
+            host.tincan(["delete", "--force", "f"]).ok();
+            assert_eq!(now(), before, "{at}");
+            if !created.met {
+                assert!(step > 5, "there are only {step} steps");
+                break;
+            }
+        }
+    }
+    // Nor of a deletion that is killed.
+    for step in 0..MANY {
+        let created = quiet(host, &create, NO_FAULT);
+        assert_eq!(created.code, Some(0), "{created:?}");
+        let deleted = quiet(host, END_F, &Fault::Kill.at("undo", step));
+        host.tincan(END_F).ok();
+        assert_eq!(now(), before, "undo {step}");
+        if !deleted.met {
+            assert!(step > 3, "there are only {step} steps");
+            break;
+        }
+    }
+    annotations::remove_it(host);
+    remove_network(host);
 }
 
 /// The container's process meets the fault after `create` is done: `start` says so, and `delete` ends it.

@@ -1,5 +1,6 @@
 //! The integration tests: the real program on the real kernel, each test on a disposable host of its own (`host.rs`).
 
+mod annotations;
 mod attack;
 mod bad_input;
 mod clean;
@@ -41,6 +42,7 @@ fn main() -> std::process::ExitCode {
         oci::tests(),
         names::tests(),
         connect::tests(),
+        annotations::tests(),
         namespaces::tests(),
         terminal::tests(),
         attack::tests(),
