@@ -14,6 +14,7 @@ use crate::net::netlink::Netlink;
 use crate::net::wire;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::network::{Lease, NetworkName, NetworkSpec};
+use crate::plan::tenant::Tenant;
 use crate::plan::topology::{Removal, Topology};
 
 /// Puts a running container on a network.
@@ -172,7 +173,7 @@ fn leave(engine: &Engine, state: &State, network: &NetworkName) -> anyhow::Resul
         engine
             .root
             .networks()
-            .give_back(lease, id)
+            .give_back(lease, &Tenant::from(id))
             .map_err(EngineError::from)?;
     }
     publish::journal(engine, state, |undo| {

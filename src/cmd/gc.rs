@@ -31,6 +31,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
                     Cleared::Network(name) => writeln!(out, "network {name}")?,
                     Cleared::Lease(network, ip) => writeln!(out, "address {ip} of {network}")?,
                     Cleared::Port(publish) => writeln!(out, "port {publish}")?,
+                    Cleared::Attachment(id) => writeln!(out, "attachment {id}")?,
                     Cleared::Link(name, interface) => writeln!(out, "link {interface} of {name}")?,
                 }
             }

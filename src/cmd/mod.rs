@@ -67,6 +67,7 @@ commands! {
     "ps" ps: "Show the processes of a container",
     "exec" exec: "Run one more process in a running container",
     "unshare" unshare: "Run a command on the host of your containers, where the far ends of their wires are",
+    "cni" cni: "Be a plugin of the Container Network Interface, as CNI_COMMAND in the environment says",
     "spec" spec: "Write a template of a bundle's config.json",
 }
 
@@ -214,7 +215,12 @@ pub fn main() -> ExitCode {
         complain!("tincan: set the effect of SIGPIPE: {errno}");
         return ExitCode::from(125);
     }
-    let parsed = command_line().try_get_matches();
+    let words: Vec<OsString> = if cni::is_called() {
+        vec!["tincan".into(), "cni".into()]
+    } else {
+        std::env::args_os().collect()
+    };
+    let parsed = command_line().try_get_matches_from(words);
     let parsed = parsed.and_then(|matches| Ok((Globals::from_arg_matches(&matches)?, matches)));
     let (globals, matches) = match parsed {
         Ok(parsed) => parsed,

@@ -24,8 +24,9 @@ use crate::plan::net::{
     FarEnd, NetSpec, Outside, PairEnd, Protocol, Publish, WireSpec, alias_container,
     check_together, default_name, host_link_alias, host_link_name,
 };
-use crate::plan::network::{Lease, Network, NetworkName, NetworkSpec, PortEnd, Subnet};
+use crate::plan::network::{Lease, Network, NetworkName, NetworkSpec, PortEnd, Published, Subnet};
 use crate::plan::oci::borrow_sysfs;
+use crate::plan::tenant::Tenant;
 use crate::plan::topology::{
     DeviceName, End, EndAddr, Move, NamespaceKind, NamespaceSource, NetDevice, Node, Place,
     Topology, Wire,
@@ -173,14 +174,14 @@ pub enum NetworkError {
     #[error(transparent)]
     Tunnel(#[from] BadLine),
     /// An address of a network that somebody has.
-    #[error("address {ip} of network {network} is leased to container {container}")]
+    #[error("address {ip} of network {network} is leased to container {tenant}")]
     Leased {
         /// The address.
         ip: IpAddr,
         /// The network.
         network: NetworkName,
         /// Whose it is.
-        container: ContainerName,
+        tenant: Tenant,
     },
     /// A network without a free address.
     #[error("network {network} is full: no address of {subnet} is free")]
@@ -505,7 +506,7 @@ pub fn connect(
     let joining = Joining {
         engine,
         network: &network,
-        container: container.clone(),
+        tenant: Tenant::from(container),
         remains: Remains::Clear,
     };
     let name = match &spec.wire.name {
@@ -542,26 +543,11 @@ fn publish_by(
     remains: Remains,
 ) -> Result<(), NetworkError> {
     let node = &mut topology.nodes[index];
-    let published = publish::plan(&node.name, networks, publish).map_err(EngineError::from)?;
+    let tenant = Tenant::from(&node.name);
+    let published = take_ports(engine, &tenant, networks, publish, remains)?;
     if published.is_empty() {
         return Ok(());
     }
-    let taken = if remains == Remains::Clear {
-        let mut taken = engine.reserve(&published, &node.name)?;
-        // What a killed run left of a container that has one is cleared away.
-        if let Err(error) = &taken
-            && let Some(holder) = error.taken_by()
-            && undo::make_way(engine, holder).is_ok()
-        {
-            taken = engine.reserve(&published, &node.name)?;
-        }
-        taken
-    } else {
-        let taken = engine.root.networks().port_taken(&published);
-        taken.map_err(EngineError::from)?.map_or(Ok(()), Err)
-    };
-    taken.map_err(EngineError::from)?;
-    publish::check_host(&published).map_err(EngineError::from)?;
     let ends = topology.wires.iter_mut().flat_map(|wire| &mut wire.ends);
     for port in ends.filter_map(|end| end.port.as_mut()) {
         port.reflects = published.iter().any(|one| one.network == port.network);
@@ -570,11 +556,80 @@ fn publish_by(
     Ok(())
 }
 
-/// A container on its way to a network.
+/// Plans the ports that are published for a tenant, and takes them for it.
+fn take_ports(
+    engine: &Engine,
+    tenant: &Tenant,
+    networks: &[(Network, Vec<IpAddr>)],
+    publish: &[Publish],
+    remains: Remains,
+) -> Result<Vec<Published>, NetworkError> {
+    let published = publish::plan(tenant, networks, publish).map_err(EngineError::from)?;
+    if published.is_empty() {
+        return Ok(published);
+    }
+    let taken = if remains == Remains::Clear {
+        let mut taken = engine.reserve(&published, tenant)?;
+        // What a killed run left of a container that has one is cleared away.
+        if let Err(error) = &taken
+            && let Some(holder) = error.taken_by()
+            && undo::make_way_of(engine, holder).is_ok()
+        {
+            taken = engine.reserve(&published, tenant)?;
+        }
+        taken
+    } else {
+        let taken = engine.root.networks().port_taken(&published);
+        taken.map_err(EngineError::from)?.map_or(Ok(()), Err)
+    };
+    taken.map_err(EngineError::from)?;
+    publish::check_host(&published).map_err(EngineError::from)?;
+    Ok(published)
+}
+
+/// What an attachment has of its network once it is taken for it.
+pub struct Taken {
+    /// Its addresses.
+    pub addrs: Vec<IpAddr>,
+    /// As what it has them.
+    pub leases: Vec<Lease>,
+    /// The ports of the host's that are to lead there.
+    pub published: Vec<Published>,
+}
+
+/// Takes addresses and ports of a network for an interface of somebody else's container.
+///
+/// # Errors
+/// When what is asked for is not to be had; what was taken then is given back at the end of everything.
+pub fn take(
+    engine: &Engine,
+    network: &Network,
+    tenant: &Tenant,
+    spec: &NetworkSpec,
+    publish: &[Publish],
+) -> Result<Taken, NetworkError> {
+    let joining = Joining {
+        engine,
+        network,
+        tenant: tenant.clone(),
+        remains: Remains::Clear,
+    };
+    let (addrs, leases) = joining.take_all(spec)?;
+    let networks = [(network.clone(), addrs)];
+    let published = take_ports(engine, tenant, &networks, publish, Remains::Clear)?;
+    let [(_, addrs)] = networks;
+    Ok(Taken {
+        addrs,
+        leases,
+        published,
+    })
+}
+
+/// Somebody on the way to a network.
 struct Joining<'a> {
     engine: &'a Engine,
     network: &'a Network,
-    container: ContainerName,
+    tenant: Tenant,
     remains: Remains,
 }
 
@@ -613,7 +668,7 @@ impl Joining<'_> {
     fn take(&self, ip: IpAddr) -> Result<Result<(), Holder>, EngineError> {
         let lease = self.lease(ip);
         match self.remains {
-            Remains::Clear => self.engine.take(&lease, &self.container),
+            Remains::Clear => self.engine.take(&lease, &self.tenant),
             // A dry run looks only.
             Remains::Overlook => {
                 let holder = self.engine.root.networks().holder(&lease)?;
@@ -626,14 +681,14 @@ impl Joining<'_> {
     fn take_asked(&self, ip: IpAddr) -> Result<IpAddr, NetworkError> {
         let mut taken = self.take(ip)?;
         if let (Err(holder), Remains::Clear) = (&taken, self.remains)
-            && undo::make_way(self.engine, &holder.container).is_ok()
+            && undo::make_way_of(self.engine, &holder.tenant).is_ok()
         {
             taken = self.take(ip)?;
         }
         taken.map(|()| ip).map_err(|holder| NetworkError::Leased {
             ip,
             network: self.network.name.clone(),
-            container: holder.container,
+            tenant: holder.tenant,
         })
     }
 
@@ -954,7 +1009,7 @@ impl Here<'_> {
         let joining = Joining {
             engine: self.engine,
             network: &network,
-            container: self.topology.nodes[node].name.clone(),
+            tenant: Tenant::from(&self.topology.nodes[node].name),
             remains: self.remains,
         };
         let (addrs, leases) = joining.take_all(spec)?;
@@ -968,8 +1023,8 @@ impl Here<'_> {
             !network.internal && !earlier && !is_said(v4)
         };
         let port = PortEnd {
-            name: self.free_name(&joining.container, number)?,
-            alias: host_link_alias(&joining.container, &name, self.engine.root.path()),
+            name: self.free_name(joining.tenant.container(), number)?,
+            alias: host_link_alias(joining.tenant.container(), &name, self.engine.root.path()),
             default_v4: leads(true),
             default_v6: leads(false),
         };

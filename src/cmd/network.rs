@@ -16,6 +16,7 @@ use crate::net::wire;
 use crate::plan::name::{BadWord, ContainerName, IfAddr};
 use crate::plan::net::{Publish, parse_route};
 use crate::plan::network::{Network, NetworkName, NetworkSpec, Subnet};
+use crate::plan::tenant::Tenant;
 use crate::plan::topology::Route;
 
 /// The arguments of `tincan network`.
@@ -188,7 +189,11 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
+/// Makes a network, unless one like it is there.
+///
+/// # Errors
+/// [`NetworkStateError::Taken`] where there is one of its name; when it overlaps with another, or cannot be made.
+pub fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
     network.check()?;
     engine.become_root(Need::Make)?;
     let networks = engine.root.networks();
@@ -260,13 +265,13 @@ struct Shown {
 
 #[derive(Debug, Serialize)]
 struct ShownPort {
-    container: ContainerName,
+    container: Tenant,
     publish: Publish,
 }
 
 #[derive(Debug, Serialize)]
 struct ShownLease {
-    container: ContainerName,
+    container: Tenant,
     address: std::net::IpAddr,
 }
 
@@ -275,7 +280,7 @@ fn shown(engine: &Engine, network: Network) -> anyhow::Result<Shown> {
     let leased = engine.root.networks().leased(&network.name).map_err(EngineError::from)?;
     let up = matches!(bridge::find(&netlink, &network, &network::alias(&engine.root, &network)), Ok(Some(_)));
     let containers = leased.into_iter().map(|(lease, holder)| ShownLease {
-        container: holder.container,
+        container: holder.tenant,
         address: lease.ip,
     });
     let published = engine.root.networks().published_by(&network.name).map_err(EngineError::from)?;

@@ -37,6 +37,7 @@ use crate::plan::seccomp::Filter;
 use crate::plan::step::{Gate, Step};
 use crate::plan::subid::{self, IdKind};
 use crate::plan::systemd::Scope;
+use crate::plan::tenant::Tenant;
 use crate::plan::topology::{
     Cgroup, HostStep, NamespaceKind, NamespaceSource, Node, Place, Topology, Wire,
 };
@@ -58,9 +59,9 @@ pub struct Engine {
     /// What there is not for its root, once somebody has asked.
     confinement: OnceCell<Option<Confinement>>,
     /// The addresses that were taken for containers which are not on disk yet, and so in no journal.
-    leases: RefCell<Vec<(Lease, ContainerName)>>,
+    leases: RefCell<Vec<(Lease, Tenant)>>,
     /// Likewise the ports.
-    ports: RefCell<Vec<(Vec<Published>, ContainerName)>>,
+    ports: RefCell<Vec<(Vec<Published>, Tenant)>>,
 }
 
 /// Who makes the cgroups of containers.
@@ -215,11 +216,11 @@ impl Engine {
     /// When they should go with the last container, and do not.
     pub fn leave(mut self) -> Result<(), EngineError> {
         let networks = self.root.networks();
-        for (ports, container) in self.ports.take() {
-            networks.release(&ports, &container)?;
+        for (ports, tenant) in self.ports.take() {
+            networks.release(&ports, &tenant)?;
         }
-        for (lease, container) in self.leases.take() {
-            networks.give_back(&lease, &container)?;
+        for (lease, tenant) in self.leases.take() {
+            networks.give_back(&lease, &tenant)?;
         }
         match self.user.take() {
             Some(user) => Ok(user.leave(&self.root)?),
@@ -227,27 +228,17 @@ impl Engine {
         }
     }
 
-    /// Takes an address of a network for a container that is planned: it is given back with the container, or at the end of
+    /// Takes an address of a network for a tenant that is planned: it is given back with the tenant, or at the end of
     /// everything if there never is one.
     ///
     /// # Errors
     /// When the network is gone. Whose the address is, where it is taken, is no error.
-    pub fn take(
-        &self,
-        lease: &Lease,
-        container: &ContainerName,
-    ) -> Result<Result<(), Holder>, EngineError> {
-        let taker = ProcessId::own().map_err(|cause| {
-            EngineError::of_deed(container, "look at tincan's own process", errno_of(&cause))
-        })?;
-        let holder = Holder {
-            container: container.clone(),
-            taker,
-        };
+    pub fn take(&self, lease: &Lease, tenant: &Tenant) -> Result<Result<(), Holder>, EngineError> {
+        let holder = own_holder(tenant)?;
         let taken = self.root.networks().take(lease, &holder)?;
         if taken.is_ok() {
             let mut leases = self.leases.borrow_mut();
-            leases.push((lease.clone(), container.clone()));
+            leases.push((lease.clone(), tenant.clone()));
         }
         Ok(taken)
     }
@@ -258,26 +249,26 @@ impl Engine {
         taken.retain(|(lease, _)| !leases.contains(lease));
     }
 
-    /// Takes ports for a container that is planned, as [`Engine::take`] does addresses.
+    /// Likewise ports, to a tenant whose journal has them.
+    pub fn keep_ports(&self, of: &Tenant) {
+        let mut ports = self.ports.borrow_mut();
+        ports.retain(|(_, tenant)| tenant != of);
+    }
+
+    /// Takes ports for a tenant that is planned, as [`Engine::take`] does addresses.
     ///
     /// # Errors
     /// When the file of ports cannot be written. Whose one is, where it is taken, is no error.
     pub fn reserve(
         &self,
         published: &[Published],
-        container: &ContainerName,
+        tenant: &Tenant,
     ) -> Result<Result<(), PublishError>, EngineError> {
-        let taker = ProcessId::own().map_err(|cause| {
-            EngineError::of_deed(container, "look at tincan's own process", errno_of(&cause))
-        })?;
-        let holder = Holder {
-            container: container.clone(),
-            taker,
-        };
+        let holder = own_holder(tenant)?;
         let taken = self.root.networks().reserve(published, &holder)?;
         if taken.is_ok() {
             let mut ports = self.ports.borrow_mut();
-            ports.push((published.to_vec(), container.clone()));
+            ports.push((published.to_vec(), tenant.clone()));
         }
         Ok(taken)
     }
@@ -370,6 +361,16 @@ impl Engine {
     }
 }
 
+/// A tenant by whom this process takes something.
+fn own_holder(tenant: &Tenant) -> Result<Holder, EngineError> {
+    let taker = ProcessId::own().map_err(|cause| {
+        let deed = "look at tincan's own process";
+        EngineError::of_deed(tenant.container(), deed, errno_of(&cause))
+    })?;
+    let tenant = tenant.clone();
+    Ok(Holder { tenant, taker })
+}
+
 struct Raising<'a> {
     engine: &'a Engine,
     topology: &'a Topology,
@@ -440,7 +441,7 @@ impl<'a> Raising<'a> {
             HostStep::Publish { node } => {
                 self.open_host()?;
                 let node = &self.topology.nodes[node];
-                Ok(publish::lead(&node.name, &node.published)?)
+                Ok(publish::lead(&Tenant::from(&node.name), &node.published)?)
             }
             HostStep::Interface { index } => self.interface(&self.topology.interfaces[index]),
             HostStep::Hooks { node } => self.hooks(node),
@@ -549,9 +550,7 @@ impl<'a> Raising<'a> {
         self.engine.root.claim(&state, first)?;
         // The journal has them now.
         self.engine.keep(&node.leases);
-        let mut ports = self.engine.ports.borrow_mut();
-        ports.retain(|(_, container)| *container != node.name);
-        drop(ports);
+        self.engine.keep_ports(&Tenant::from(&node.name));
         self.held.push(Held {
             node,
             state,

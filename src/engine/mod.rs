@@ -4,6 +4,7 @@
 //! gate opens and the child performs its list of steps, the last of which is exec: it is **released**. What the kernel does
 //! not free by itself when the process dies is written down before it is made, and **undone** from there.
 
+pub mod attachment;
 pub mod child;
 pub mod enter;
 pub mod error;

@@ -25,7 +25,8 @@ use crate::net::{nft, wire};
 use crate::plan::hosts::HOSTS;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::host_link_alias;
-use crate::plan::network::{Lease, Network, NetworkName};
+use crate::plan::network::{Lease, Network, NetworkName, Published};
+use crate::plan::tenant::Tenant;
 use crate::sys::process::ProcessId;
 
 /// Why a network, or an address on it, cannot be had.
@@ -90,16 +91,16 @@ pub enum NetworkStateError {
 /// Whose a lease is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// The container.
-    pub container: ContainerName,
-    /// The process that took it. Until the container is on disk, it lasts as long as that.
+    /// The container, or the attachment.
+    pub tenant: Tenant,
+    /// The process that took it. Until the tenant is on disk, it lasts as long as that.
     pub taker: ProcessId,
 }
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ProcessId { pid, start } = self.taker;
-        write!(f, "{pid}-{start}-{}", self.container)
+        write!(f, "{pid}-{start}-{}", self.tenant)
     }
 }
 
@@ -112,10 +113,16 @@ impl FromStr for Holder {
         let (Ok(pid), Ok(start)) = (pid, start) else {
             return Err(());
         };
-        let container = number().parse().map_err(|_| ())?;
+        let tenant = number().parse().map_err(|_| ())?;
         let taker = ProcessId { pid, start };
-        Ok(Holder { container, taker })
+        Ok(Holder { tenant, taker })
     }
+}
+
+/// What a tenant has of networks, by its own journal.
+pub(super) struct Tenancy {
+    pub(super) leases: Vec<Lease>,
+    pub(super) published: Vec<Published>,
 }
 
 /// The networks of a state root.
@@ -259,7 +266,7 @@ impl Networks<'_> {
         let in_use = |leased: Vec<(Lease, Holder)>| {
             let mut whose: Vec<String> = leased
                 .into_iter()
-                .map(|(_, holder)| holder.container.to_string())
+                .map(|(_, holder)| holder.tenant.to_string())
                 .collect();
             whose.sort();
             whose.dedup();
@@ -474,16 +481,61 @@ impl Networks<'_> {
         }
     }
 
-    /// Whether a lease is nobody's: its container is not there, or has no such address, and who took it is gone.
+    /// Whether a lease is nobody's: its tenant is not there, or has no such address, and who took it is gone.
     fn is_stale(&self, lease: &Lease, holder: &Holder) -> bool {
         if holder.taker.is_alive() {
             return false;
         }
-        match self.root.load(&holder.container) {
-            Ok(state) => !state.leases().any(|own| own == lease),
-            Err(StateError::Unknown(_)) => true,
+        match self.tenancy(&holder.tenant) {
+            Ok(Some(tenancy)) => !tenancy.leases.contains(lease),
+            Ok(None) => true,
             Err(_) => false,
         }
+    }
+
+    /// What a tenant's journal has; none where there is no such tenant.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn tenancy(&self, tenant: &Tenant) -> Result<Option<Tenancy>, StateError> {
+        match tenant {
+            Tenant::Container(name) => match self.root.load(name) {
+                Err(StateError::Unknown(_)) => Ok(None),
+                Err(error) => Err(error),
+                Ok(state) => Ok(Some(Tenancy {
+                    leases: state.leases().cloned().collect(),
+                    published: state.published().cloned().collect(),
+                })),
+            },
+            Tenant::Attachment(id) => Ok(self.root.attachments().load(id)?.map(|it| Tenancy {
+                leases: it.leases,
+                published: it.published,
+            })),
+        }
+    }
+
+    /// The same, while nobody else changes it; none where it goes meanwhile.
+    ///
+    /// # Errors
+    /// As [`Networks::tenancy`].
+    pub(super) fn lock_tenant(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<Option<(OwnedFd, Tenancy)>, StateError> {
+        let lock = match tenant {
+            Tenant::Container(name) => match self.root.load(name) {
+                Err(StateError::Unknown(_)) => None,
+                other => self.root.lock(&other?)?,
+            },
+            Tenant::Attachment(id) => match self.root.attachments().load(id)? {
+                None => None,
+                Some(attachment) => self.root.attachments().lock(&attachment)?,
+            },
+        };
+        let Some(lock) = lock else {
+            return Ok(None);
+        };
+        Ok(self.tenancy(tenant)?.map(|tenancy| (lock, tenancy)))
     }
 
     /// Gives an address back, and takes its names away, if it still is this one's. All who give back do so under the lock, so that nobody
@@ -496,9 +548,10 @@ impl Networks<'_> {
             return Ok(());
         }
         let ip = lease.ip.to_string();
+        let whose = holder.tenant.to_string();
         let is_its = |line: &str| {
             let mut words = line.split_whitespace();
-            words.next() == Some(&ip) && words.next() == Some(holder.container.as_str())
+            words.next() == Some(&ip) && words.next() == Some(&whose)
         };
         self.change_hosts(&lease.network, |text| {
             let others = text.split_inclusive('\n').filter(|line| !is_its(line));
@@ -508,17 +561,13 @@ impl Networks<'_> {
         fs::remove_file(&path).map_err(|cause| file_error(&path)(cause).into())
     }
 
-    /// Gives an address back that this container has; absent is success, and so is another's.
+    /// Gives an address back that this tenant has; absent is success, and so is another's.
     ///
     /// # Errors
     /// When the link cannot be removed.
-    pub fn give_back(
-        &self,
-        lease: &Lease,
-        container: &ContainerName,
-    ) -> Result<(), NetworkStateError> {
+    pub fn give_back(&self, lease: &Lease, tenant: &Tenant) -> Result<(), NetworkStateError> {
         match self.holder(lease)? {
-            Some(holder) if holder.container == *container => self.take_back(lease, &holder),
+            Some(holder) if holder.tenant == *tenant => self.take_back(lease, &holder),
             _ => Ok(()),
         }
     }
@@ -679,25 +728,49 @@ fn ports(
 ) -> Result<Vec<LinkName>, NetworkStateError> {
     let mut found = Vec::new();
     let mut whose = engine.root.networks().leased(&network.name)?;
-    whose.sort_by(|(_, a), (_, b)| a.container.cmp(&b.container));
-    whose.dedup_by(|(_, a), (_, b)| a.container == b.container);
+    whose.sort_by(|(_, a), (_, b)| a.tenant.cmp(&b.tenant));
+    whose.dedup_by(|(_, a), (_, b)| a.tenant == b.tenant);
     for (_, holder) in whose {
-        let Ok(state) = engine.root.load(&holder.container) else {
-            continue;
-        };
-        for record in engine.root.wires(&state)? {
-            let on = |it: &&EndRecord| it.network.as_ref() == Some(&network.name);
-            let (Some(port), Some(near)) = (
-                record.ends.iter().find(on),
-                record.end_of(&holder.container),
-            ) else {
-                continue;
-            };
-            let own = host_link_alias(&holder.container, &near.interface, engine.root.path());
-            let link = wire::link_by_name(netlink, &port.interface);
+        for (port, own) in ports_of(engine, &holder.tenant, &network.name)? {
+            let link = wire::link_by_name(netlink, &port);
             if link.is_ok_and(|link| link.alias.as_deref() == Some(&own)) {
-                found.push(port.interface.clone());
+                found.push(port);
             }
+        }
+    }
+    Ok(found)
+}
+
+/// The host's ends of a tenant's wires to a network, each with the alias that it has.
+///
+/// # Errors
+/// When what is recorded of them cannot be read.
+pub(super) fn ports_of(
+    engine: &Engine,
+    tenant: &Tenant,
+    network: &NetworkName,
+) -> Result<Vec<(LinkName, String)>, StateError> {
+    let root = &engine.root;
+    let name = match tenant {
+        Tenant::Container(name) => name,
+        Tenant::Attachment(id) => {
+            let attachment = root.attachments().load(id)?;
+            let port = attachment.and_then(|it| it.port);
+            return Ok(port
+                .map(|port| (port, id.alias(root.path())))
+                .into_iter()
+                .collect());
+        }
+    };
+    let Ok(state) = root.load(name) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for record in root.wires(&state)? {
+        let on = |it: &&EndRecord| it.network.as_ref() == Some(network);
+        if let (Some(port), Some(near)) = (record.ends.iter().find(on), record.end_of(name)) {
+            let own = host_link_alias(name, &near.interface, root.path());
+            found.push((port.interface.clone(), own));
         }
     }
     Ok(found)

@@ -17,13 +17,14 @@ use rustix::io::Errno;
 use super::error::EngineError;
 use super::fault;
 use super::hold::Engine;
-use super::network::{Holder, NetworkStateError, Networks};
+use super::network::{self, Holder, NetworkStateError, Networks};
 use super::state::{State, StateError, Undo, file_error};
 use crate::net::netlink::Netlink;
 use crate::net::{nft, sockets, wire};
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::{PortSet, Protocol, Publish};
 use crate::plan::network::{Network, NetworkName, Published};
+use crate::plan::tenant::Tenant;
 use crate::sys::process::ProcessId;
 use crate::sys::{errno_of, socket};
 
@@ -31,12 +32,12 @@ use crate::sys::{errno_of, socket};
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Another container has it.
-    #[error("port {publish} is published for container {container} already, as {theirs}")]
+    #[error("port {publish} is published for container {tenant} already, as {theirs}")]
     Taken {
         /// What was asked for.
         publish: Publish,
         /// Whose it is.
-        container: ContainerName,
+        tenant: Tenant,
         /// What that one has.
         theirs: Publish,
     },
@@ -57,24 +58,24 @@ pub enum PublishError {
         address: IpAddr,
     },
     /// It leads nowhere.
-    #[error("port {publish}: {container} has no {family} address on {network}")]
+    #[error("port {publish}: {tenant} has no {family} address on {network}")]
     NoFamily {
         /// What was asked for.
         publish: Publish,
         /// For whom.
-        container: ContainerName,
+        tenant: Tenant,
         /// `IPv4` or `IPv6`.
         family: &'static str,
         /// The network.
         network: NetworkName,
     },
     /// The container has no network by which something could come in.
-    #[error("port {publish}: {container} is on no network that leads outside")]
+    #[error("port {publish}: {tenant} is on no network that leads outside")]
     NoNetwork {
         /// What was asked for.
         publish: Publish,
         /// For whom.
-        container: ContainerName,
+        tenant: Tenant,
     },
     /// Two of the same command.
     #[error("port {0} is given twice")]
@@ -90,10 +91,10 @@ pub enum PublishError {
         what: String,
     },
     /// The kernel would not.
-    #[error("{container}: publish {publish}: {cause}")]
+    #[error("{tenant}: publish {publish}: {cause}")]
     Kernel {
         /// For whom.
-        container: ContainerName,
+        tenant: Tenant,
         /// What was being done.
         publish: String,
         /// Why not.
@@ -119,8 +120,8 @@ impl Line {
         })
     }
 
-    fn is_of(&self, published: &Published, container: &ContainerName) -> bool {
-        self.holder.container == *container
+    fn is_of(&self, published: &Published, tenant: &Tenant) -> bool {
+        self.holder.tenant == *tenant
             && self.publish == published.publish
             && self.network == published.network
     }
@@ -210,7 +211,7 @@ impl Networks<'_> {
             if let Some(line) = lines.iter().find(|line| clashes(line)) {
                 return Some(PublishError::Taken {
                     publish: *publish,
-                    container: line.holder.container.clone(),
+                    tenant: line.holder.tenant.clone(),
                     theirs: line.publish,
                 });
             }
@@ -226,23 +227,28 @@ impl Networks<'_> {
         Ok(self.conflict(&mut self.ports()?, wanted))
     }
 
-    /// Gives ports back that this container has; absent is success.
+    /// Gives ports back that this tenant has; absent is success.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn release(
-        &self,
-        published: &[Published],
-        container: &ContainerName,
-    ) -> Result<(), StateError> {
+    pub fn release(&self, published: &[Published], tenant: &Tenant) -> Result<(), StateError> {
         let all: HashSet<_> = published
             .iter()
             .map(|it| (&it.network, it.publish))
             .collect();
         let ours = |line: &Line| {
-            line.holder.container == *container && all.contains(&(&line.network, line.publish))
+            line.holder.tenant == *tenant && all.contains(&(&line.network, line.publish))
         };
         self.drop_ports(ours).map(drop)
+    }
+
+    /// Gives all ports back that this tenant has.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn release_all(&self, tenant: &Tenant) -> Result<(), StateError> {
+        self.drop_ports(|line| line.holder.tenant == *tenant)
+            .map(drop)
     }
 
     /// Forgets what is published by a network.
@@ -258,21 +264,19 @@ impl Networks<'_> {
     /// # Errors
     /// When the file cannot be written.
     pub fn clear_stale_ports(&self) -> Result<Vec<Publish>, StateError> {
-        // Each container is looked at once, however many ports it has.
+        // Each tenant is looked at once, however many ports it has.
         let mut lines = self.ports()?;
         lines.retain(|line| !line.holder.taker.is_alive());
-        let mut whose: BTreeMap<&ContainerName, Vec<&Line>> = BTreeMap::new();
+        let mut whose: BTreeMap<&Tenant, Vec<&Line>> = BTreeMap::new();
         for line in &lines {
-            whose.entry(&line.holder.container).or_default().push(line);
+            whose.entry(&line.holder.tenant).or_default().push(line);
         }
         let mut stale: HashSet<String> = HashSet::new();
-        for (container, lines) in whose {
-            let state = match self.root.load(container) {
-                Err(StateError::Unknown(_)) => None,
-                Err(_) => continue,
-                Ok(state) => Some(state),
+        for (tenant, lines) in whose {
+            let Ok(tenancy) = self.tenancy(tenant) else {
+                continue;
             };
-            let published = state.iter().flat_map(State::published);
+            let published = tenancy.iter().flat_map(|it| &it.published);
             let has: HashSet<_> = published.map(|it| (&it.network, it.publish)).collect();
             let is_stale = |line: &&Line| !has.contains(&(&line.network, line.publish));
             stale.extend(lines.into_iter().filter(is_stale).map(Line::to_string));
@@ -292,45 +296,47 @@ impl Networks<'_> {
         Ok(out)
     }
 
-    /// Whether ports are nobody's: the container is not there, or has none such, and who took them is gone.
+    /// Whether ports are nobody's: the tenant is not there, or has none such, and who took them is gone.
     fn is_nobodys(&self, line: &Line) -> bool {
         if line.holder.taker.is_alive() {
             return false;
         }
-        let container = &line.holder.container;
-        match self.root.load(container) {
-            Ok(state) => !state.published().any(|one| line.is_of(one, container)),
-            Err(StateError::Unknown(_)) => true,
+        let tenant = &line.holder.tenant;
+        match self.tenancy(tenant) {
+            Ok(Some(tenancy)) => !tenancy.published.iter().any(|one| line.is_of(one, tenant)),
+            Ok(None) => true,
             Err(_) => false,
         }
     }
 
-    /// The containers for which something is published by a network.
+    /// The tenants for whom something is published by a network.
     ///
     /// # Errors
     /// When the file cannot be read.
-    fn publishing(&self, network: &NetworkName) -> Result<BTreeSet<ContainerName>, StateError> {
+    fn publishing(&self, network: &NetworkName) -> Result<BTreeSet<Tenant>, StateError> {
         let lines = self.ports()?.into_iter();
         let of_network = lines.filter(|line| line.network == *network);
-        Ok(of_network.map(|line| line.holder.container).collect())
+        Ok(of_network.map(|line| line.holder.tenant).collect())
     }
 
-    /// What is published by a network, with for whom: by the containers' own word.
+    /// What is published by a network, with for whom: by the tenants' own word.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub fn published_by(
         &self,
         network: &NetworkName,
-    ) -> Result<Vec<(ContainerName, Published)>, StateError> {
+    ) -> Result<Vec<(Tenant, Published)>, StateError> {
         let mut published = Vec::new();
-        for name in self.publishing(network)? {
-            let state = match self.root.load(&name) {
-                Err(StateError::Unknown(_)) => continue,
-                other => other?,
+        for tenant in self.publishing(network)? {
+            let Some(tenancy) = self.tenancy(&tenant)? else {
+                continue;
             };
-            let ours = state.published().filter(|one| one.network == *network);
-            published.extend(ours.map(|one| (name.clone(), one.clone())));
+            let ours = tenancy
+                .published
+                .into_iter()
+                .filter(|one| one.network == *network);
+            published.extend(ours.map(|one| (tenant.clone(), one)));
         }
         Ok(published)
     }
@@ -352,12 +358,12 @@ impl Networks<'_> {
     }
 }
 
-/// What is to be published for a container: by the first of these networks that leads outside, to its addresses there.
+/// What is to be published for a tenant: by the first of these networks that leads outside, to its addresses there.
 ///
 /// # Errors
 /// When a port has nowhere to lead to, or is asked for twice.
 pub fn plan(
-    container: &ContainerName,
+    tenant: &Tenant,
     networks: &[(Network, Vec<IpAddr>)],
     publish: &[Publish],
 ) -> Result<Vec<Published>, PublishError> {
@@ -368,7 +374,7 @@ pub fn plan(
         let Some((network, addrs)) = leads else {
             return Err(PublishError::NoNetwork {
                 publish: *publish,
-                container: container.clone(),
+                tenant: tenant.clone(),
             });
         };
         let to = addrs.iter().filter(|ip| publish.is_of(ip.is_ipv4()));
@@ -376,7 +382,7 @@ pub fn plan(
         if to.is_empty() {
             return Err(PublishError::NoFamily {
                 publish: *publish,
-                container: container.clone(),
+                tenant: tenant.clone(),
                 family: if publish.is_of(true) { "IPv4" } else { "IPv6" },
                 network: network.name.clone(),
             });
@@ -448,8 +454,8 @@ pub fn check_host(published: &[Published]) -> Result<(), PublishError> {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn lead(container: &ContainerName, published: &[Published]) -> Result<(), PublishError> {
-    each_network(container, published, |bridge, some| {
+pub fn lead(tenant: &Tenant, published: &[Published]) -> Result<(), PublishError> {
+    each_network(tenant, published, |bridge, some| {
         nft::publish(bridge, some)?;
         let_answers_to_loopback(bridge, true)
     })
@@ -459,12 +465,12 @@ pub fn lead(container: &ContainerName, published: &[Published]) -> Result<(), Pu
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn unlead(container: &ContainerName, published: &[Published]) -> Result<(), PublishError> {
-    each_network(container, published, nft::unpublish)
+pub fn unlead(tenant: &Tenant, published: &[Published]) -> Result<(), PublishError> {
+    each_network(tenant, published, nft::unpublish)
 }
 
 fn each_network(
-    container: &ContainerName,
+    tenant: &Tenant,
     published: &[Published],
     deed: impl Fn(&LinkName, &[&Published]) -> io::Result<()>,
 ) -> Result<(), PublishError> {
@@ -473,7 +479,7 @@ fn each_network(
         let by_it = |one: &&Published| one.network == *network;
         let some: Vec<&Published> = published.iter().filter(by_it).collect();
         deed(&network.bridge(), &some).map_err(|cause| PublishError::Kernel {
-            container: container.clone(),
+            tenant: tenant.clone(),
             publish: words(&some),
             cause,
         })?;
@@ -496,20 +502,17 @@ fn words(published: &[&Published]) -> String {
 ///
 /// # Errors
 /// When it cannot be undone.
-pub fn undo(
-    engine: &Engine,
-    container: &ContainerName,
-    published: &[Published],
-) -> Result<(), EngineError> {
+pub fn undo(engine: &Engine, tenant: &Tenant, published: &[Published]) -> Result<(), EngineError> {
     // A user's host goes with the last container, and what leads into it goes with the host.
     if rustix::process::geteuid().is_root() {
         let joined = engine.join_network();
-        joined
-            .map_err(|errno| EngineError::of_deed(container, "enter the host's network", errno))?;
-        unlead(container, published)?;
+        joined.map_err(|errno| {
+            EngineError::of_deed(tenant.container(), "enter the host's network", errno)
+        })?;
+        unlead(tenant, published)?;
     }
     let networks = engine.root.networks();
-    networks.release(published, container)?;
+    networks.release(published, tenant)?;
     if rustix::process::geteuid().is_root() {
         let of: BTreeSet<&NetworkName> = published.iter().map(|one| &one.network).collect();
         for network in of {
@@ -552,7 +555,8 @@ pub fn add(engine: &Engine, name: &ContainerName, publish: &[Publish]) -> Result
     if pidfd.is_none() {
         return Err(EngineError::NotRunning(name.clone()));
     }
-    let published = plan(name, &networks_of(engine, &state)?, publish)?;
+    let tenant = Tenant::from(name);
+    let published = plan(&tenant, &networks_of(engine, &state)?, publish)?;
     let step = |step| {
         fault::at("publish", step).map_err(|errno| EngineError::of_deed(name, "publish", errno))
     };
@@ -563,13 +567,13 @@ pub fn add(engine: &Engine, name: &ContainerName, publish: &[Publish]) -> Result
         EngineError::of_deed(name, "look at tincan's own process", errno_of(&cause))
     })?;
     let holder = Holder {
-        container: name.clone(),
+        tenant: tenant.clone(),
         taker,
     };
     engine.root.networks().reserve(&published, &holder)??;
     // Until the ports lead to it nobody undoes what the journal says of them.
     let Some(_lock) = engine.root.lock(&state)? else {
-        engine.root.networks().release(&published, name)?;
+        engine.root.networks().release(&published, &tenant)?;
         return Err(StateError::Unknown(name.clone()).into());
     };
     let done = check_host(&published)
@@ -585,10 +589,10 @@ pub fn add(engine: &Engine, name: &ContainerName, publish: &[Publish]) -> Result
             reflect(
                 engine,
                 &engine.host_netlink().map_err(netlink_failed)?,
-                name,
+                &tenant,
             )
         })
-        .and_then(|()| Ok(lead(name, &published)?));
+        .and_then(|()| Ok(lead(&tenant, &published)?));
     if done.is_err() {
         // The first error is the one to tell; what stays is in the journal.
         let _ = take_locked(engine, name, &published);
@@ -604,25 +608,21 @@ fn netlink_failed(cause: io::Error) -> EngineError {
     }
 }
 
-/// Lets the ports of bridges by which a running container has published ports send back to it what it sends to those.
+/// Lets the ports of bridges by which a tenant has published ports send back to it what it sends to those.
 ///
 /// # Errors
 /// When the kernel refuses.
-fn reflect(
-    engine: &Engine,
-    netlink: &Netlink,
-    container: &ContainerName,
-) -> Result<(), EngineError> {
-    let state = engine.root.load(container)?;
-    let wires = engine.root.wires(&state)?;
-    for end in wires.iter().flat_map(|wire| &wire.ends) {
-        let by_it = |network: &NetworkName| state.published().any(|one| one.network == *network);
-        if end.network.as_ref().is_some_and(by_it) {
-            match wire::reflect(netlink, &end.interface) {
+fn reflect(engine: &Engine, netlink: &Netlink, tenant: &Tenant) -> Result<(), EngineError> {
+    let tenancy = engine.root.networks().tenancy(tenant)?;
+    let published = tenancy.into_iter().flat_map(|it| it.published);
+    let networks: BTreeSet<NetworkName> = published.map(|one| one.network).collect();
+    for network in networks {
+        for (port, _) in network::ports_of(engine, tenant, &network)? {
+            match wire::reflect(netlink, &port) {
                 Err(refused) if refused.errno == nix::errno::Errno::ENODEV => {}
                 other => other.map_err(|cause| EngineError::Wire {
                     container: "host".to_owned(),
-                    action: format!("reflect on the port {}", end.interface),
+                    action: format!("reflect on the port {port}"),
                     cause,
                 })?,
             }
@@ -694,7 +694,7 @@ fn take_locked(
     container: &ContainerName,
     out: &[Published],
 ) -> Result<(), EngineError> {
-    undo(engine, container, out)?;
+    undo(engine, &Tenant::from(container), out)?;
     rewrite_journal(engine, container, |undo| {
         for deed in undo.iter_mut() {
             if let Undo::Publish(published) = deed {
@@ -737,22 +737,20 @@ fn rewrite_journal(
 /// When the kernel refuses.
 pub(super) fn restore(engine: &Engine, network: &Network, netlink: &Netlink) -> io::Result<()> {
     let other = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
-    let containers = engine.root.networks().publishing(&network.name);
-    for name in containers.map_err(|error| other(&error))? {
-        let Ok(state) = engine.root.load(&name) else {
-            continue;
-        };
+    let networks = engine.root.networks();
+    let tenants = networks.publishing(&network.name);
+    for tenant in tenants.map_err(|error| other(&error))? {
         // What it has now is what counts, and nobody undoes it meanwhile.
-        let Some(_lock) = engine.root.lock(&state).map_err(|error| other(&error))? else {
+        let locked = networks.lock_tenant(&tenant);
+        let Some((_lock, tenancy)) = locked.map_err(|error| other(&error))? else {
             continue;
         };
-        let state = engine.root.load(&name).map_err(|error| other(&error))?;
-        let ours = state.published().filter(|one| one.network == network.name);
-        let ours: Vec<&Published> = ours.collect();
+        let ours = tenancy.published.iter();
+        let ours: Vec<&Published> = ours.filter(|one| one.network == network.name).collect();
         if ours.is_empty() {
             continue;
         }
-        reflect(engine, netlink, &name).map_err(|error| other(&error))?;
+        reflect(engine, netlink, &tenant).map_err(|error| other(&error))?;
         nft::publish(&network.bridge, &ours)?;
         let_answers_to_loopback(&network.bridge, true)?;
     }
@@ -773,10 +771,10 @@ impl From<PublishError> for EngineError {
 }
 
 impl PublishError {
-    /// The container that has the port, if one has.
-    pub fn taken_by(&self) -> Option<&ContainerName> {
+    /// Who has the port, if somebody on a network has.
+    pub fn taken_by(&self) -> Option<&Tenant> {
         match self {
-            PublishError::Taken { container, .. } => Some(container),
+            PublishError::Taken { tenant, .. } => Some(tenant),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::attachment;
 use super::error::{EngineError, describe};
 use super::fault;
 use super::give_way;
@@ -26,6 +27,7 @@ use crate::plan::interface::Loan;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::Publish;
 use crate::plan::network::NetworkName;
+use crate::plan::tenant::{AttachmentId, Tenant};
 use crate::plan::topology::{LastingLink, Origin};
 use crate::sys::errno_of;
 use crate::sys::process::{self, ProcessId};
@@ -123,7 +125,11 @@ fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
                 }
             }
             Undo::Lease(lease) => {
-                if let Err(error) = engine.root.networks().give_back(lease, &state.id) {
+                if let Err(error) = engine
+                    .root
+                    .networks()
+                    .give_back(lease, &Tenant::from(&state.id))
+                {
                     causes.push(error.to_string());
                 }
             }
@@ -133,7 +139,7 @@ fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
                 }
             }
             Undo::Publish(published) => {
-                if let Err(error) = publish::undo(engine, &state.id, published) {
+                if let Err(error) = publish::undo(engine, &Tenant::from(&state.id), published) {
                     causes.push(error.to_string());
                 }
             }
@@ -239,6 +245,17 @@ pub fn make_way(engine: &Engine, name: &ContainerName) -> Result<(), EngineError
     }
 }
 
+/// Clears away what is left of a tenant, so that its addresses and ports are free. Anything else stays.
+///
+/// # Errors
+/// As [`make_way`] and [`attachment::make_way`].
+pub fn make_way_of(engine: &Engine, tenant: &Tenant) -> Result<(), EngineError> {
+    match tenant {
+        Tenant::Container(name) => make_way(engine, name),
+        Tenant::Attachment(id) => attachment::make_way(engine, id),
+    }
+}
+
 /// A container as it is now, if it is what a killed or finished run left: nobody waits for it, and nobody will delete it.
 fn remainder(engine: &Engine, state: &State) -> Option<State> {
     let mut creator = state.creator;
@@ -332,6 +349,8 @@ pub enum Cleared {
     Container(ContainerName),
     /// A claim that was never finished.
     Draft(PathBuf),
+    /// An interface that CNI had attached: its namespace is gone, or it was never finished.
+    Attachment(AttachmentId),
     /// A wire that was being added when its tincan was killed: the container and the interface.
     Link(ContainerName, LinkName),
     /// What was left on the host of a network whose removal was killed.
@@ -359,7 +378,8 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
         }
     }
     let networks = engine.root.networks();
-    for (path, creator) in networks.drafts()? {
+    let drafts = networks.drafts()?.into_iter();
+    for (path, creator) in drafts.chain(engine.root.attachments().drafts()?) {
         if !creator.is_alive() {
             match fs::remove_dir_all(&path) {
                 Ok(()) => cleared.push(Cleared::Draft(path)),
@@ -387,6 +407,10 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
         if let Err(error) = clear_half_links(engine, &state, &mut cleared) {
             failure = Some(error);
         }
+    }
+    match attachment::clear_dead(engine) {
+        Ok(all) => cleared.extend(all.into_iter().map(Cleared::Attachment)),
+        Err(error) => failure = Some(error),
     }
     // Those of the containers above are given back by now.
     for network in networks.all()? {

@@ -3,6 +3,7 @@
 
 pub mod annotation;
 pub mod cgroup;
+pub mod cni;
 pub mod facts;
 pub mod hosts;
 pub mod interface;
@@ -15,6 +16,7 @@ pub mod seccomp;
 pub mod step;
 pub mod subid;
 pub mod systemd;
+pub mod tenant;
 pub mod topology;
 pub mod variant;
 pub mod wireguard;

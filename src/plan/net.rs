@@ -882,8 +882,12 @@ pub fn host_link_name(container: &ContainerName, index: usize, attempt: u32) -> 
     {
         return name;
     }
+    hashed_link_name(&format!("{plain}/{attempt}"))
+}
+
+/// A name for the host's end of a wire, the same for the same text.
+pub fn hashed_link_name(text: &str) -> LinkName {
     // FNV-1a, 64 bits: stable over versions and machines, which the standard library's hasher is not.
-    let text = format!("{plain}/{attempt}");
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

@@ -9,6 +9,7 @@ use std::fs;
 use serde_json::json;
 
 use super::annotations;
+use super::cni;
 use super::host::{Case, Host, own_mark, tests};
 
 /// More steps than any plan has: a walk that comes here never met a run that is through.
@@ -40,6 +41,8 @@ pub fn tests() -> Vec<Case> {
         kills_in_a_bundles_run,
         errors_in_create,
         kills_in_create,
+        faults_in_cni_add needs [Root, Nftables],
+        faults_in_cni_del needs [Root, Nftables],
         faults_in_a_create_in_a_joined_namespace needs [Root, Nftables, Tun],
         faults_on_the_way_from_start_to_the_command,
         faults_in_exec,
@@ -644,6 +647,113 @@ fn errors_in_create(host: &Host) {
 
 fn kills_in_create(host: &Host) {
     create(host, Fault::Kill);
+}
+
+/// The configuration of a network that is there, with a port to publish.
+fn attachable() -> String {
+    let mut config = cni::config();
+    config["runtimeConfig"] = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80}]});
+    config["cni.dev/valid-attachments"] = json!([]);
+    config.to_string()
+}
+
+/// What there is of attachments: on disk, in the kernel, in the namespace.
+fn attached(host: &Host) -> String {
+    let links = "ip -br link | cut -d' ' -f1; ip -n c1 -br link | cut -d' ' -f1; ";
+    host.sh(&format!(
+        "{links} nft list table inet tincan-lan0; find /run/tincan -mindepth 1 | sort"
+    ))
+}
+
+/// Killed anywhere, what it left goes with DEL, with GC, with `tincan gc`, or with the next ADD, at the choice of who called.
+fn faults_in_cni_add(host: &Host) {
+    host.tincan(CREATE).ok();
+    host.sh("ip netns add c1");
+    let before = attached(host);
+    for (kind, side) in [
+        (Fault::Error, "cni"),
+        (Fault::Kill, "cni"),
+        (Fault::Error, "detach"),
+    ] {
+        for step in 0..MANY {
+            let mut met = false;
+            for clearing in ["DEL", "GC", "gc", "ADD"] {
+                // An undoing that fails comes after an ADD that does.
+                let at = match side {
+                    "cni" => kind.at(side, step),
+                    _ => kind.at("cni", 4),
+                };
+                let (code, answer) = cni::call_with(host, cni::add("c1"), &attachable(), &at);
+                eprintln!("{at}: {code:?} {answer}");
+                met = code != Some(0);
+                if met && kind == Fault::Error {
+                    assert_eq!((code, &answer["code"]), (Some(1), &json!(100)), "{at}");
+                    assert_eq!(attached(host), before, "{at}");
+                }
+                let clear = |call| {
+                    let (code, answer) = cni::call_with(host, call, &attachable(), NO_FAULT);
+                    assert_eq!(code, Some(0), "{clearing} after {at}: {answer}");
+                };
+                match clearing {
+                    "DEL" => clear(cni::del("c1")),
+                    "GC" => clear(cni::Call::new("GC", "")),
+                    "gc" if met => drop(host.tincan(["gc"]).ok()),
+                    // Killed behind its last deed, it is attached, and nobody was told: that is DEL's.
+                    "ADD" if met && step < 6 => clear(cni::add("c1")),
+                    _ => {}
+                }
+                clear(cni::del("c1"));
+                if clearing == "DEL" {
+                    // Taken, and written down by nobody.
+                    host.tincan(["gc"]).ok();
+                }
+                assert_eq!(attached(host), before, "{clearing} after {at}");
+            }
+            if !met || side == "detach" {
+                assert!(step > 5 || side == "detach", "there are only {step} steps");
+                break;
+            }
+        }
+    }
+    host.sh("ip netns del c1");
+    remove_network(host);
+}
+
+/// A DEL that fails or is killed is done by the next one, or by `tincan gc` once the namespace is gone.
+fn faults_in_cni_del(host: &Host) {
+    host.tincan(CREATE).ok();
+    host.sh("ip netns add c1");
+    let before = attached(host);
+    for kind in [Fault::Error, Fault::Kill] {
+        for step in 0..MANY {
+            let add = cni::call_with(host, cni::add("c1"), &attachable(), NO_FAULT);
+            assert_eq!(add.0, Some(0), "{add:?}");
+            let at = kind.at("detach", step);
+            let (code, answer) = cni::call_with(host, cni::del("c1"), &attachable(), &at);
+            eprintln!("{at}: {code:?} {answer}");
+            let met = code != Some(0);
+            if met && kind == Fault::Error {
+                assert_eq!((code, &answer["code"]), (Some(1), &json!(100)), "{at}");
+            }
+            if met && step.is_multiple_of(2) {
+                host.sh("ip netns del c1; ip netns add c1");
+                host.wait_until("the port is gone", || {
+                    !host.sh("ip -br link").contains("veth-")
+                });
+                host.tincan(["gc"]).ok();
+            } else {
+                let again = cni::call_with(host, cni::del("c1"), &attachable(), NO_FAULT);
+                assert_eq!(again.0, Some(0), "{again:?}");
+            }
+            assert_eq!(attached(host), before, "{at}");
+            if !met {
+                assert!(step > 3, "there are only {step} steps");
+                break;
+            }
+        }
+    }
+    host.sh("ip netns del c1");
+    remove_network(host);
 }
 
 /// In a namespace that outlasts the container, nothing of it stays.

@@ -4,6 +4,7 @@ mod annotations;
 mod attack;
 mod bad_input;
 mod clean;
+mod cni;
 mod connect;
 mod device;
 mod doctor;
@@ -43,6 +44,7 @@ fn main() -> std::process::ExitCode {
         names::tests(),
         connect::tests(),
         annotations::tests(),
+        cni::tests(),
         namespaces::tests(),
         terminal::tests(),
         attack::tests(),
