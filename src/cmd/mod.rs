@@ -68,6 +68,7 @@ commands! {
     "exec" exec: "Run one more process in a running container",
     "unshare" unshare: "Run a command on the host of your containers, where the far ends of their wires are",
     "cni" cni: "Be a plugin of the Container Network Interface, as CNI_COMMAND in the environment says",
+    "features" features: "Print what this runtime does of the OCI specification",
     "spec" spec: "Write a template of a bundle's config.json",
 }
 

@@ -18,6 +18,9 @@ use super::oci::BadBundle;
 use super::topology::{Absent, CgroupSetting};
 use super::variant::{self, Value};
 
+/// What the annotations begin with that are properties of a container's scope (runc's docs/systemd.md).
+pub const PROPERTY: &str = "org.systemd.property.";
+
 /// A scope to start, with a container's first process in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Scope {
@@ -178,7 +181,7 @@ impl Place {
             properties.extend(of_devices(settings));
         }
         for (key, text) in annotations {
-            if let Some(name) = key.strip_prefix("org.systemd.property.") {
+            if let Some(name) = key.strip_prefix(PROPERTY) {
                 let bad = |why| BadBundle::new(&format!("annotations.{key}"), why);
                 properties.push(of_annotation(name, text).map_err(bad)?);
             }

@@ -13,6 +13,7 @@ pub fn tests() -> Vec<Case> {
         of_a_namespace_that_is_gone_nothing_is_left needs [Root],
         a_port_is_published_by_annotation needs [Root, Nftables],
         wrong_annotations_are_refused,
+        features_tell_of_the_annotations,
         the_lines_of_a_run_with_annotations_name_its_links,
     ]
 }
@@ -263,6 +264,32 @@ fn wrong_annotations_are_refused(host: &Host) {
             refused(host, &["create", "-b", &bundle, "c1"], wrong);
         }
         remove_it(host);
+    }
+}
+
+fn features_tell_of_the_annotations(host: &Host) {
+    let said = host.tincan(["features"]).ok();
+    let features: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        features["potentiallyUnsafeConfigAnnotations"],
+        json!([
+            "io.tincan.net.",
+            "io.tincan.publish",
+            "org.systemd.property."
+        ])
+    );
+    assert_eq!(features["ociVersionMax"], "1.3.0");
+    // What is said to be enabled is done, and what is not is refused.
+    let bundle = host.bundle("seccomp", |spec| {
+        spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+    });
+    let enabled = &features["linux"]["seccomp"]["enabled"];
+    let code = host.tincan(["create", "--bundle", bundle.to_str().unwrap(), "c1"]);
+    if enabled == false {
+        assert!(
+            code.fails(125)
+                .contains("linux.seccomp: tincan does not do this yet")
+        );
     }
 }
 

@@ -12,6 +12,11 @@ use super::BadBundle;
 /// What the specification defines and tincan does not do. An empty value asks for nothing and is let through.
 const NOT_YET: [&str; 3] = ["linux.intelRdt", "linux.mountLabel", "process.selinuxLabel"];
 
+/// Whether a property is more than refused.
+pub(super) fn is_done(property: &str) -> bool {
+    !NOT_YET.contains(&property)
+}
+
 /// What the specification defines for other platforms than Linux.
 const ELSEWHERE: [&str; 7] = [
     "freebsd",
@@ -23,7 +28,8 @@ const ELSEWHERE: [&str; 7] = [
     "zos",
 ];
 
-const HOOKS: [&str; 6] = [
+/// The kinds of hook, in the order of a container's life.
+pub(super) const HOOKS: [&str; 6] = [
     "prestart",
     "createRuntime",
     "createContainer",

@@ -2,6 +2,7 @@
 //! that names the property; properties that it does not define are ignored, as it demands (config.md, Extensibility).
 
 mod check;
+pub mod features;
 mod mounts;
 mod process;
 mod scheduling;

@@ -52,6 +52,44 @@ const SUPERBLOCK: [(&str, bool); 7] = [
 /// Words that change nothing in a new mount: how much the kernel prints, and what is so anyway.
 const NOTHING: [&str; 5] = ["", "defaults", "silent", "loud", "noiversion"];
 
+/// Words that would mean something, and that tincan does not do.
+const NOT_YET: [&str; 3] = ["idmap", "ridmap", "iversion"];
+
+/// Words that say how a mount and others of the same file system follow each other (mount_namespaces(7)); with an `r` before it, each speaks
+/// of the mounts below as well.
+const PROPAGATIONS: [(&str, PropagationKind); 4] = [
+    ("shared", PropagationKind::Shared),
+    ("slave", PropagationKind::Slave),
+    ("private", PropagationKind::Private),
+    ("unbindable", PropagationKind::Unbindable),
+];
+
+/// Words for what a mount is, beside its attributes.
+const KINDS: [&str; 4] = ["bind", "rbind", "remount", "tmpcopyup"];
+
+/// All option words that are known, sorted. Others are the file system's own.
+pub(super) fn option_words() -> Vec<String> {
+    let attributes = BITS.iter().map(|(word, ..)| *word);
+    let attributes = attributes.chain(TIMES.iter().map(|(word, ..)| *word));
+    let propagations = PROPAGATIONS.iter().map(|(word, _)| *word);
+    let both = attributes.chain(propagations);
+    let mut words: Vec<String> = both
+        .flat_map(|word| [word.to_owned(), format!("r{word}")])
+        .collect();
+    let others = KINDS
+        .into_iter()
+        .chain(SUPERBLOCK.iter().map(|(word, _)| *word));
+    let nothing = NOTHING.into_iter().filter(|word| !word.is_empty());
+    words.extend(others.chain(nothing).map(str::to_owned));
+    words.sort();
+    words
+}
+
+/// Whether the ids of a mount can be mapped.
+pub(super) fn does_idmap() -> bool {
+    !NOT_YET.contains(&"idmap")
+}
+
 /// What a mount's option words mean.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Words {
@@ -107,17 +145,12 @@ impl Mask {
 }
 
 fn propagation(word: &str) -> Option<Propagation> {
-    let (kind, recursive) = match word {
-        "shared" | "slave" | "private" | "unbindable" => (word, false),
-        _ => (word.strip_prefix('r')?, true),
+    let kind_of = |word: &str| PROPAGATIONS.iter().find(|(known, _)| *known == word);
+    let (found, recursive) = match kind_of(word) {
+        Some(found) => (found, false),
+        None => (kind_of(word.strip_prefix('r')?)?, true),
     };
-    let kind = match kind {
-        "shared" => PropagationKind::Shared,
-        "slave" => PropagationKind::Slave,
-        "private" => PropagationKind::Private,
-        "unbindable" => PropagationKind::Unbindable,
-        _ => return None,
-    };
+    let (_, kind) = *found;
     Some(Propagation { kind, recursive })
 }
 
@@ -147,7 +180,7 @@ fn words(options: &[String], at: &str) -> Result<Words, BadBundle> {
             "rbind" => words.bind = Some(true),
             "remount" => words.remount = true,
             "tmpcopyup" => words.copy_up = true,
-            "idmap" | "ridmap" | "iversion" => return not_yet(),
+            word if NOT_YET.contains(&word) => return not_yet(),
             nothing if NOTHING.contains(&nothing) => {}
             own_word if own.take(own_word) => {}
             other => {

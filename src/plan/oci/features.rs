@@ -1,0 +1,84 @@
+//! What this runtime does of the specification (features.md, features-linux.md), by the tables that bundles are read with: a caller asks
+//! before it asks for it.
+
+use serde_json::{Value, json};
+
+use super::super::annotation;
+use super::super::systemd;
+use super::super::topology::NamespaceKind;
+use super::template::OCI_VERSION;
+use super::{check, mounts};
+
+/// The features, as JSON. They are those of the program: the kernel may have fewer.
+pub fn features() -> Value {
+    let mut capabilities: Vec<String> = caps::all().iter().map(ToString::to_string).collect();
+    capabilities.sort();
+    let mut namespaces = NamespaceKind::ALL.map(|kind| kind.to_string());
+    namespaces.sort();
+    let enabled = |property: &str| json!({"enabled": check::is_done(property)});
+    json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": OCI_VERSION,
+        "hooks": check::HOOKS,
+        "mountOptions": mounts::option_words(),
+        "linux": {
+            "namespaces": namespaces,
+            "capabilities": capabilities,
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
+            "seccomp": enabled("linux.seccomp"),
+            "apparmor": {"enabled": true},
+            "selinux": enabled("process.selinuxLabel"),
+            "intelRdt": enabled("linux.intelRdt"),
+            "mountExtensions": {"idmap": {"enabled": mounts::does_idmap()}},
+            "netDevices": enabled("linux.netDevices"),
+        },
+        // What ends with a dot begins what it means.
+        "potentiallyUnsafeConfigAnnotations": [annotation::NET, annotation::PUBLISH, systemd::PROPERTY],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_to_be_done_is_read() {
+        let features = features();
+        let words = |pointer: &str| {
+            let list = features.pointer(pointer).unwrap().as_array().unwrap();
+            let words = list.iter().map(|it| it.as_str().unwrap().to_owned());
+            words.collect::<Vec<_>>()
+        };
+        for pointer in [
+            "/hooks",
+            "/mountOptions",
+            "/linux/namespaces",
+            "/linux/capabilities",
+        ] {
+            let mut sorted = words(pointer);
+            sorted.sort();
+            sorted.dedup();
+            assert_eq!(sorted.len(), words(pointer).len(), "{pointer}");
+        }
+        for capability in words("/linux/capabilities") {
+            assert!(
+                super::super::capability(&capability).is_some(),
+                "{capability}"
+            );
+        }
+        for word in [
+            "ro",
+            "rro",
+            "rbind",
+            "rprivate",
+            "noatime",
+            "rnoatime",
+            "tmpcopyup",
+            "sync",
+        ] {
+            assert!(words("/mountOptions").contains(&word.to_owned()), "{word}");
+        }
+        assert!(!words("/mountOptions").contains(&"idmap".to_owned()));
+        assert_eq!(features["linux"]["seccomp"]["enabled"], false);
+    }
+}
