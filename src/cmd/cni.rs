@@ -25,7 +25,7 @@ use crate::net::nft;
 use crate::plan::cni::{self, Call, CniError, Code, Config, Interface, Target};
 use crate::plan::name::{BadWord, IfAddr};
 use crate::plan::net::WireSpec;
-use crate::plan::network::{Network, NetworkSpec, PortEnd};
+use crate::plan::network::{Network, NetworkSpec, PortEnd, Published};
 use crate::plan::tenant::{AttachmentId, Tenant};
 use crate::plan::topology::Place;
 use crate::sys::netns;
@@ -358,6 +358,11 @@ fn check(target: &Target, config: &Config, engine: &Engine) -> anyhow::Result<()
     let port = wire::link_by_name(&host, port).map_err(|cause| refused(id, "look at the host's end", cause))?;
     if port.controller != Some(bridge.index) {
         return changed(format!("{} is no port of {}; {put_back}", port.name, network.bridge));
+    }
+    let published: Vec<&Published> = attachment.published.iter().collect();
+    if !published.is_empty() && !nft::leads(&network.bridge, &published)? {
+        let all: Vec<String> = published.iter().map(|one| one.publish.to_string()).collect();
+        return changed(format!("ports {} do not all lead to it; {put_back}", all.join(", ")));
     }
     let links = wire::links(&inside).map_err(|cause| refused(id, "look at its links", cause))?;
     let Some(link) = links.iter().find(|link| link.name == id.interface.as_str()) else {

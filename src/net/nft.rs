@@ -26,6 +26,7 @@ const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
+const GET_ELEMENT: u16 = 13;
 const DEL_ELEMENT: u16 = 14;
 
 /// What frames a batch, which is done whole or not at all.
@@ -275,7 +276,19 @@ const LOOPBACK: [(IpAddr, u8); 2] = [
 /// # Errors
 /// When the network's table is not there, or the kernel refuses: EEXIST where a port leads elsewhere already.
 pub fn publish(bridge: &LinkName, published: &[&Published]) -> io::Result<()> {
-    change_elements(bridge, published, NEW_ELEMENT, libc::NLM_F_CREATE)
+    each_element(bridge, published, NEW_ELEMENT, libc::NLM_F_CREATE)
+}
+
+/// Whether all of them lead somewhere.
+///
+/// # Errors
+/// When the kernel will not tell.
+pub fn leads(bridge: &LinkName, published: &[&Published]) -> io::Result<bool> {
+    match each_element(bridge, published, GET_ELEMENT, libc::NLM_F_ACK) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Leads them nowhere again; absent is success.
@@ -284,7 +297,7 @@ pub fn publish(bridge: &LinkName, published: &[&Published]) -> io::Result<()> {
 /// When the kernel refuses.
 pub fn unpublish(bridge: &LinkName, published: &[&Published]) -> io::Result<()> {
     let absent = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
-    match change_elements(bridge, published, DEL_ELEMENT, 0) {
+    match each_element(bridge, published, DEL_ELEMENT, 0) {
         // A batch is done whole or not at all: so those that are there, one by one.
         Err(error) if absent(&error) && published.len() > 1 => published
             .iter()
@@ -294,7 +307,7 @@ pub fn unpublish(bridge: &LinkName, published: &[&Published]) -> io::Result<()> 
     }
 }
 
-fn change_elements(
+fn each_element(
     bridge: &LinkName,
     published: &[&Published],
     message: u16,
@@ -319,7 +332,7 @@ fn change_elements(
             batch.message(message, flags, &change);
         }
     }
-    batch.exchange(true)
+    batch.exchange(message != GET_ELEMENT)
 }
 
 /// The elements of a map for published ports: as a rule one for each address that they lead to.

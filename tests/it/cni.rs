@@ -553,6 +553,10 @@ fn check_finds_what_was_changed(host: &Host) {
             "the bridge lan0 is gone; `tincan network reload lan0` puts it back",
         ),
         (
+            "nft 'delete element inet tincan-lan0 ports6 { tcp . 8080 }'",
+            "ports 8080:80, 127.0.0.1:53:53/udp do not all lead to it; `tincan network reload lan0` puts it back",
+        ),
+        (
             "nft delete table inet tincan-lan0",
             "the rules of network lan0 are gone",
         ),
@@ -563,6 +567,10 @@ fn check_finds_what_was_changed(host: &Host) {
     ] {
         namespaces(host, &["c1"]);
         let mut config = config();
+        config["runtimeConfig"] = json!({"portMappings": [
+            {"hostPort": 8080, "containerPort": 80},
+            {"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "127.0.0.1"},
+        ]});
         let result = call(host, add("c1"), &config);
         let port = result["interfaces"][1]["name"].as_str().unwrap().to_owned();
         config["prevResult"] = result;
