@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::bundle::{self, BundleArgs};
 use super::names::Names;
+use super::plugins::Plugins;
 use super::net::Remains;
 use super::run::has_terminal;
 use super::net;
@@ -26,6 +27,8 @@ pub struct Args {
     #[command(flatten)]
     names: Names,
     #[command(flatten)]
+    plugins: Plugins,
+    #[command(flatten)]
     bundle: BundleArgs,
     /// The container's name
     id: ContainerName,
@@ -37,6 +40,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     let mut node = bundle::plan(engine, &args.id, &args.bundle, true, false)?;
     let asked = bundle::links(&node, args.net, args.publish)?;
     args.names.give(engine, &mut node, &asked.net)?;
+    args.plugins.give(engine, &mut node)?;
     args.bundle.sockets.check(has_terminal(&node), true)?;
     // Before the network is looked at: what a killed run of this name left may have the addresses.
     undo::make_way(engine, &args.id)?;

@@ -45,6 +45,7 @@ mod dry_run;
 mod link_set;
 mod names;
 mod net;
+mod plugins;
 
 use net::NetworkError;
 

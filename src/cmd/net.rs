@@ -220,14 +220,18 @@ pub fn attach(
     check_together(specs)?;
     let by_network = specs.iter().any(|it| matches!(it, NetSpec::Network(_)));
     let by_pasta = specs.contains(&NetSpec::Pasta);
-    if let (Some(port), false) = (publish.first(), by_network || by_pasta) {
+    let by_plugins = lend_ports(&mut topology.nodes[index], publish, by_network || by_pasta);
+    if let (Some(port), false) = (publish.first(), by_network || by_pasta || by_plugins) {
         return Err(NetworkError::NothingPublishes(*port));
     }
     let for_pasta = |it: &&Publish| it.protocol != Protocol::Sctp;
     if let (Some(port), true) = (publish.iter().find(|it| !for_pasta(it)), by_pasta) {
         return Err(NetworkError::NotByPasta(*port));
     }
-    let joined = joined(engine, &topology.nodes[index], specs)?;
+    let joined = match specs.iter().any(NetSpec::is_link) {
+        true => joined(engine, &topology.nodes[index])?,
+        false => None,
+    };
     let names = names(joined.as_ref(), &topology.nodes[index], specs)?;
     let made = specs.iter().zip(&names).filter(|(spec, _)| spec.is_link());
     let made = made.map(|(_, name)| name.clone()).collect();
@@ -329,6 +333,7 @@ pub fn attach(
             host_link_alias(&container, name, engine.root.path())
         });
     }
+    name_plugins(engine, topology, index)?;
     if by_network {
         publish_by(engine, topology, index, &networks, publish, remains)?;
     }
@@ -404,6 +409,50 @@ fn lend_devices(
     Ok(())
 }
 
+/// Leaves it to plugins to lead ports to a node that is on no network of tincan's; whether there is one that does.
+fn lend_ports(node: &mut Node, publish: &[Publish], is_published: bool) -> bool {
+    let mut networks = node.plugins.iter_mut();
+    match networks.find(|network| network.publishes()) {
+        Some(network) if !is_published => {
+            network.publish = publish.to_vec();
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Names the interfaces that plugins are to make in a node, each by the first `eth<n>` that is free.
+fn name_plugins(
+    engine: &Engine,
+    topology: &mut Topology,
+    index: usize,
+) -> Result<(), NetworkError> {
+    if topology.nodes[index].plugins.is_empty() {
+        return Ok(());
+    }
+    let joined = joined(engine, &topology.nodes[index])?;
+    let at = Place::Node(index);
+    let ends = topology.wires.iter().flat_map(|wire| &wire.ends);
+    let ends = ends.chain(topology.interfaces.iter().map(|it| &it.end));
+    let mut taken: Vec<LinkName> = ends
+        .filter(|end| end.at == at)
+        .map(|end| end.name.clone())
+        .collect();
+    for network in &mut topology.nodes[index].plugins {
+        let is_free = |name: &LinkName| -> Result<bool, NetworkError> {
+            let inside = joined.as_ref().map(|joined| link(&joined.inside, name));
+            Ok(!taken.contains(name) && inside.transpose()?.flatten().is_none())
+        };
+        let mut number = 0;
+        while !is_free(&default_name(number))? {
+            number += 1;
+        }
+        taken.push(default_name(number));
+        network.interface = Some(default_name(number));
+    }
+    Ok(())
+}
+
 /// A network namespace that a node joins: somebody else has made it, and may have put links into it.
 struct Joined {
     path: PathBuf,
@@ -411,10 +460,7 @@ struct Joined {
 }
 
 /// The namespace that a node's links are to be made in where it is not a new one.
-fn joined(engine: &Engine, node: &Node, specs: &[NetSpec]) -> Result<Option<Joined>, NetworkError> {
-    if !specs.iter().any(NetSpec::is_link) {
-        return Ok(None);
-    }
+fn joined(engine: &Engine, node: &Node) -> Result<Option<Joined>, NetworkError> {
     let path = match node.namespaces.get(&NamespaceKind::Network) {
         Some(NamespaceSource::New) => return Ok(None),
         Some(NamespaceSource::Path(path)) => path.clone(),

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use super::bundle::{self, BundleArgs};
 use super::dry_run::DryRun;
 use super::names::Names;
+use super::plugins::Plugins;
 use super::{Usage, net, seal_own};
 use crate::engine::hold::{Engine, Up};
 use crate::engine::supervise::{Session, callers_size, supervise};
@@ -63,6 +64,8 @@ pub struct Args {
     keep: bool,
     #[command(flatten)]
     names: Names,
+    #[command(flatten)]
+    plugins: Plugins,
     #[command(flatten)]
     dry_run: DryRun,
     #[command(flatten)]
@@ -117,6 +120,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     }
     let asked = bundle::links(&node, args.net, args.publish)?;
     args.names.give(engine, &mut node, &asked.net)?;
+    args.plugins.give(engine, &mut node)?;
     args.bundle.sockets.check(has_terminal(&node), args.detach)?;
     if !args.dry_run.is_asked() {
         // Before the network is looked at: what a killed run of this name left may have the addresses.

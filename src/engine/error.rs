@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use super::hook::{HookFailed, Why};
 use super::network::NetworkStateError;
 use super::outside::OutsideError;
+use super::plugin::PluginError;
 use super::publish::PublishError;
 use super::state::StateError;
 use super::user::UserError;
@@ -116,6 +117,9 @@ pub enum EngineError {
         /// Which hook, and why.
         hook: HookFailed,
     },
+    /// Plugins of a network.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
     /// A port that it publishes.
     #[error(transparent)]
     Publish(Box<PublishError>),

@@ -18,6 +18,7 @@ use super::hook::{self, OCI_VERSION, OciState};
 use super::loan;
 use super::network::Holder;
 use super::outside;
+use super::plugin;
 use super::publish::{self, PublishError};
 use super::seal::Own;
 use super::seccomp;
@@ -438,6 +439,7 @@ impl<'a> Raising<'a> {
                 wire::change(change, self.site(at)).map_err(|failed| self.wire_error(at, failed))
             }
             HostStep::Wire { wire } => self.wire(&self.topology.wires[wire]),
+            HostStep::Plugins { node } => self.plugins(node),
             HostStep::Publish { node } => {
                 self.open_host()?;
                 let node = &self.topology.nodes[node];
@@ -511,6 +513,14 @@ impl<'a> Raising<'a> {
         if !loans.is_empty() {
             undo.push(Undo::Pin);
             undo.extend(loans.into_iter().map(|it| Undo::Loan(Box::new(it.clone()))));
+        }
+        if !node.plugins.is_empty() {
+            if !undo.contains(&Undo::Pin) {
+                undo.push(Undo::Pin);
+            }
+            let netns = plugin::netns_of(self.engine, node);
+            let networks = node.plugins.iter().cloned().map(Box::new);
+            undo.extend(networks.map(|it| Undo::Plugins(netns.clone(), it)));
         }
         let lasting = self.topology.lasting_links(index);
         undo.extend(lasting.into_iter().map(Undo::Link));
@@ -796,6 +806,39 @@ impl<'a> Raising<'a> {
             step(0).map_err(|errno| EngineError::of_deed(container, "lend it a link", errno))?;
         }
         interface::make(interface, host.netlink, site).map_err(|failed| self.wire_error(at, failed))
+    }
+
+    /// Lets plugins attach a container to their networks, and writes down what they have answered.
+    fn plugins(&mut self, index: usize) -> Result<(), EngineError> {
+        let node = self.held[index].node;
+        let step = |step| {
+            fault::at("plugins", step)
+                .map_err(|errno| EngineError::of_deed(&node.name, "attach it by plugins", errno))
+        };
+        step(0)?;
+        self.network(index)?;
+        let held = &self.held[index];
+        let opened = held.process.as_ref().and_then(|it| it.network.as_ref());
+        let (netns, _) = opened.expect("just opened");
+        if node.namespaces.get(&NamespaceKind::Network) == Some(&NamespaceSource::New) {
+            loan::pin(self.engine, &node.name, netns.as_fd())?;
+        }
+        let path = plugin::netns_of(self.engine, node);
+        for (at, network) in node.plugins.iter().enumerate() {
+            step(2 * at + 1)?;
+            let result = plugin::add(&node.name, network, &path)?;
+            step(2 * at + 2)?;
+            let state = &mut self.held[index].state;
+            let networks = state.undo.iter_mut().filter_map(|deed| match deed {
+                Undo::Plugins(_, network) => Some(network),
+                _ => None,
+            });
+            if let Some(recorded) = networks.into_iter().nth(at) {
+                recorded.result = Some(result);
+            }
+            self.engine.root.save(&self.held[index].state)?;
+        }
+        Ok(())
     }
 
     fn wire_error(&self, at: &Place, failed: wire::Failed) -> EngineError {

@@ -22,7 +22,8 @@ use crate::plan::interface::Loan;
 use crate::plan::name::ContainerName;
 use crate::sys::{errno_of, mount, netns, path};
 
-fn pin_of(engine: &Engine, container: &ContainerName) -> PathBuf {
+/// The file by which a container's network namespace is held.
+pub(super) fn pin_of(engine: &Engine, container: &ContainerName) -> PathBuf {
     engine.root.directory(container).join("netns")
 }
 

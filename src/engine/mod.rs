@@ -16,6 +16,7 @@ pub mod loan;
 pub mod names;
 pub mod network;
 pub mod outside;
+pub mod plugin;
 pub mod publish;
 pub mod rootfs;
 pub mod seal;

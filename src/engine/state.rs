@@ -20,6 +20,7 @@ use crate::cgroup;
 use crate::plan::interface::{Interface, InterfaceKind, Loan};
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::network::{Lease, NetworkName, Published};
+use crate::plan::plugin::PluginNetwork;
 use crate::plan::step::Hook;
 use crate::plan::topology::{End, LastingLink, Move, Origin, Place, Topology, Wire, Workload};
 use crate::sys::process::ProcessId;
@@ -137,6 +138,8 @@ pub enum Undo {
     Publish(Vec<Published>),
     /// Give back the address that made way.
     Move(Move),
+    /// Let plugins detach it from their network: by its namespace's path, where that is there.
+    Plugins(PathBuf, Box<PluginNetwork>),
     /// Take away a link in a namespace that stays.
     Link(LastingLink),
 }

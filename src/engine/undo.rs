@@ -19,6 +19,7 @@ use super::hook;
 use super::loan;
 use super::network;
 use super::outside;
+use super::plugin;
 use super::publish;
 use super::state::{InterfaceRecord, State, StateError, Status, Undo};
 use crate::net::netlink::{Netlink, Refused};
@@ -117,6 +118,14 @@ fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
             Undo::Move(moved) => {
                 if let Err(error) = give_way::undo(engine, moved) {
                     causes.push(error.to_string());
+                }
+            }
+            Undo::Plugins(netns, network) => {
+                // A file that nothing is mounted on is no namespace.
+                let opened = fs::File::open(netns).and_then(|it| Netlink::open_in(it.as_fd()));
+                let netns = opened.map_or(Path::new(""), |_| netns);
+                if let Err(failed) = plugin::del(&state.id, network, netns) {
+                    causes.extend(failed.iter().map(ToString::to_string));
                 }
             }
             Undo::Link(link) => {

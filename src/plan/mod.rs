@@ -12,6 +12,7 @@ pub mod name;
 pub mod net;
 pub mod network;
 pub mod oci;
+pub mod plugin;
 pub mod seccomp;
 pub mod step;
 pub mod subid;

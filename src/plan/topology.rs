@@ -13,6 +13,7 @@ use super::interface::{Interface, InterfaceKind};
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
 use super::net::Outside;
 use super::network::{Lease, NetworkName, Published};
+use super::plugin::PluginNetwork;
 use super::seccomp::Filter;
 use super::step::{Gate, Hook, Step};
 use super::systemd::Scope;
@@ -140,6 +141,9 @@ pub struct Node {
     /// By what the others on its networks know it beside its name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<ContainerName>,
+    /// The networks that plugins of others attach it to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginNetwork>,
 }
 
 /// A link of the host's that a bundle asks for (runtime-spec config-linux.md, Network Devices).
@@ -648,6 +652,11 @@ pub enum HostStep {
         /// Which interface.
         index: usize,
     },
+    /// Let plugins attach it to their networks.
+    Plugins {
+        /// Which node.
+        node: usize,
+    },
     /// Lead the host's ports to it that it publishes.
     Publish {
         /// Which node.
@@ -734,6 +743,9 @@ impl Topology {
         steps.extend((0..self.wires.len()).map(|wire| HostStep::Wire { wire }));
         steps.extend((0..self.interfaces.len()).map(|index| HostStep::Interface { index }));
         each(&mut steps, &|node, n, steps| {
+            if !n.plugins.is_empty() {
+                steps.push(HostStep::Plugins { node });
+            }
             if !n.published.is_empty() {
                 steps.push(HostStep::Publish { node });
             }
@@ -835,6 +847,16 @@ impl Topology {
             HostStep::Outside { node } => (node, "lead it to the outside by pasta".to_owned()),
             HostStep::Loopback { node } => (node, "raise lo".to_owned()),
             HostStep::NameNetns { node } => (node, "name the network namespace".to_owned()),
+            HostStep::Plugins { node } => {
+                let attach = |network: &PluginNetwork| {
+                    let programs: Vec<_> = network.programs().collect();
+                    let interface = network.interface.as_ref().map_or("", LinkName::as_str);
+                    let name = &network.name;
+                    format!("attach {interface} to {name} by {}", programs.join(", "))
+                };
+                let all: Vec<_> = self.nodes[node].plugins.iter().map(attach).collect();
+                (node, all.join("; "))
+            }
             HostStep::Publish { node } => {
                 let published = self.nodes[node].published.iter();
                 let ports: Vec<_> = published.map(|one| one.publish.to_string()).collect();
@@ -926,6 +948,7 @@ impl Node {
             published: Vec::new(),
             own_files: None,
             aliases: Vec::new(),
+            plugins: Vec::new(),
         }
     }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::annotations;
 use super::cni;
 use super::host::{Case, Host, own_mark, tests};
+use super::plugins;
 
 /// More steps than any plan has: a walk that comes here never met a run that is through.
 const MANY: usize = 500;
@@ -41,6 +42,7 @@ pub fn tests() -> Vec<Case> {
         kills_in_a_bundles_run,
         errors_in_create,
         kills_in_create,
+        faults_in_a_run_with_plugins needs [Root, Nftables],
         faults_in_cni_add needs [Root, Nftables],
         faults_in_cni_del needs [Root, Nftables],
         faults_in_a_create_in_a_joined_namespace needs [Root, Nftables, Tun],
@@ -174,6 +176,7 @@ fn quiet(host: &Host, args: &[&str], fault: &str) -> Outcome {
     let line = "exec \"$0\" \"$@\" </dev/null >/dev/null 2>said";
     let words = ["-c", line, Host::TINCAN];
     let run = host.command("sh", words.iter().chain(args).map(OsStr::new));
+    let run = run.env("CNI_PATH", host.dir().join("bin"));
     let assert = run.env("TINCAN_FAULT", fault).assert();
     let said = fs::read_to_string(file).expect("the shell made it");
     let mark = format!("fault {fault}\n");
@@ -647,6 +650,42 @@ fn errors_in_create(host: &Host) {
 
 fn kills_in_create(host: &Host) {
     create(host, Fault::Kill);
+}
+
+/// By tincan's own plugin, which is undone by another call of it.
+fn faults_in_a_run_with_plugins(host: &Host) {
+    plugins::configure(host, &[plugins::lan0()], &[]);
+    let conf = host.dir().join("conf");
+    let conf = conf.to_str().expect("text");
+    let mut args = RUN.to_vec();
+    args[3..5].clone_from_slice(&["--cni", "lan0"]);
+    args.splice(5..5, ["--cni-conf-dir", conf, "-p", "8080:80"]);
+    for kind in [Fault::Error, Fault::Kill] {
+        for side in ["host", "plugins", "undo"] {
+            for step in 0..MANY {
+                host.tincan(CREATE).ok();
+                let at = kind.at(side, step);
+                let outcome = quiet(host, &args, &at);
+                eprintln!("{at}: {outcome:?}");
+                if outcome.met && (kind == Fault::Kill || side == "undo") {
+                    if step.is_multiple_of(2) {
+                        host.tincan(["gc"]).ok();
+                    } else {
+                        let next = quiet(host, &args, NO_FAULT);
+                        let is_through = (next.code, next.said.as_str()) == (Some(0), "");
+                        assert!(is_through, "the next after {at}: {next:?}");
+                    }
+                }
+                // Nobody has an address of it any more.
+                remove_network(host);
+                if !outcome.met {
+                    assert_eq!((outcome.code, outcome.said.as_str()), (Some(0), ""), "{at}");
+                    assert!(step > 2, "{side} has only {step} steps");
+                    break;
+                }
+            }
+        }
+    }
 }
 
 /// The configuration of a network that is there, with a port to publish.

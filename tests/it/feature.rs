@@ -25,6 +25,8 @@ pub enum Need {
     Vxlan,
     /// Packet filtering by nftables.
     Nftables,
+    /// The CNI plugins of others, and the tool by which they lead ports.
+    CniPlugins,
     /// The device by which programs make taps.
     Tun,
     /// Links that are tagged (802.1Q).
@@ -74,6 +76,11 @@ impl Need {
             ),
             Need::Vxlan => works("ip link add v0 type vxlan id 5 dstport 4789", "vxlan"),
             Need::Nftables => works("nft add table inet t", "nftables, or there is no nft"),
+            Need::CniPlugins => lacks(
+                Path::new("/usr/lib/cni/portmap").exists()
+                    && Path::new("/usr/sbin/iptables").exists(),
+                "CNI plugins of others, or iptables (containernetworking-plugins, iptables)",
+            ),
             Need::Tun => match fs::metadata("/dev/net/tun") {
                 // udev(7) opens it to all, where it is.
                 Ok(tun) if super::host::is_user() && tun.mode() & 0o006 != 0o006 => {

@@ -25,6 +25,7 @@ mod network;
 mod oci;
 mod pair;
 mod pause;
+mod plugins;
 mod publish;
 mod rootless;
 mod run;
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
         connect::tests(),
         annotations::tests(),
         cni::tests(),
+        plugins::tests(),
         namespaces::tests(),
         terminal::tests(),
         attack::tests(),

@@ -359,6 +359,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         published: Vec::new(),
         own_files: None,
         aliases: Vec::new(),
+        plugins: Vec::new(),
         name: name.clone(),
         identity: Identity {
             origin: request.origin,
@@ -605,6 +606,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
         published: Vec::new(),
         own_files: None,
         aliases: Vec::new(),
+        plugins: Vec::new(),
         name: name.clone(),
         identity: Identity {
             origin: Origin::Command,
