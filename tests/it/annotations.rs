@@ -279,18 +279,17 @@ fn features_tell_of_the_annotations(host: &Host) {
         ])
     );
     assert_eq!(features["ociVersionMax"], "1.3.0");
-    // What is said to be enabled is done, and what is not is refused.
-    let bundle = host.bundle("seccomp", |spec| {
-        spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+    // What is said to be disabled is refused.
+    assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
+    let bundle = host.bundle("rdt", |spec| {
+        spec["linux"]["intelRdt"] = json!({"closID": "x"});
     });
-    let enabled = &features["linux"]["seccomp"]["enabled"];
-    let code = host.tincan(["create", "--bundle", bundle.to_str().unwrap(), "c1"]);
-    if enabled == false {
-        assert!(
-            code.fails(125)
-                .contains("linux.seccomp: tincan does not do this yet")
-        );
-    }
+    let refusal = "linux.intelRdt: tincan does not do this yet";
+    refused(
+        host,
+        &["create", "-b", bundle.to_str().unwrap(), "c1"],
+        refusal,
+    );
 }
 
 fn the_lines_of_a_run_with_annotations_name_its_links(host: &Host) {

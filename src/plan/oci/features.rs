@@ -1,6 +1,8 @@
 //! What this runtime does of the specification (features.md, features-linux.md), by the tables that bundles are read with: a caller asks
 //! before it asks for it.
 
+use oci_spec::runtime::{Arch, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::super::annotation;
@@ -25,7 +27,14 @@ pub fn features() -> Value {
             "namespaces": namespaces,
             "capabilities": capabilities,
             "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
-            "seccomp": enabled("linux.seccomp"),
+            "seccomp": {
+                "enabled": check::is_done("linux.seccomp"),
+                "actions": read_as::<LinuxSeccompAction>("SCMP_ACT_", &ACTIONS),
+                "operators": read_as::<LinuxSeccompOperator>("SCMP_CMP_", &OPERATORS),
+                "archs": read_as::<Arch>("SCMP_ARCH_", &ARCHITECTURES),
+                "knownFlags": read_as::<LinuxSeccompFilterFlag>("SECCOMP_FILTER_FLAG_", &FLAGS),
+                "supportedFlags": read_as::<LinuxSeccompFilterFlag>("SECCOMP_FILTER_FLAG_", &FLAGS),
+            },
             "apparmor": {"enabled": true},
             "selinux": enabled("process.selinuxLabel"),
             "intelRdt": enabled("linux.intelRdt"),
@@ -35,6 +44,52 @@ pub fn features() -> Value {
         // What ends with a dot begins what it means.
         "potentiallyUnsafeConfigAnnotations": [annotation::NET, annotation::PUBLISH, systemd::PROPERTY],
     })
+}
+
+/// The words of seccomp profiles in the specification (config-linux.md, Seccomp), without what those of a kind begin with.
+const ACTIONS: [&str; 9] = [
+    "ALLOW",
+    "ERRNO",
+    "KILL",
+    "KILL_PROCESS",
+    "KILL_THREAD",
+    "LOG",
+    "NOTIFY",
+    "TRACE",
+    "TRAP",
+];
+const OPERATORS: [&str; 7] = ["EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE"];
+const ARCHITECTURES: [&str; 22] = [
+    "AARCH64",
+    "ARM",
+    "LOONGARCH64",
+    "M68K",
+    "MIPS",
+    "MIPS64",
+    "MIPS64N32",
+    "MIPSEL",
+    "MIPSEL64",
+    "MIPSEL64N32",
+    "PARISC",
+    "PARISC64",
+    "PPC",
+    "PPC64",
+    "PPC64LE",
+    "RISCV64",
+    "S390",
+    "S390X",
+    "SHEB",
+    "X32",
+    "X86",
+    "X86_64",
+];
+const FLAGS: [&str; 4] = ["LOG", "SPEC_ALLOW", "TSYNC", "WAIT_KILLABLE_RECV"];
+
+/// Those of the words that a profile is read with.
+fn read_as<T: DeserializeOwned>(prefix: &str, words: &[&str]) -> Vec<String> {
+    let words = words.iter().map(|word| format!("{prefix}{word}"));
+    let is_read = |word: &String| serde_json::from_value::<T>(json!(word)).is_ok();
+    words.filter(is_read).collect()
 }
 
 #[cfg(test)]
@@ -79,6 +134,11 @@ mod tests {
             assert!(words("/mountOptions").contains(&word.to_owned()), "{word}");
         }
         assert!(!words("/mountOptions").contains(&"idmap".to_owned()));
-        assert_eq!(features["linux"]["seccomp"]["enabled"], false);
+        for pointer in ["actions", "operators", "archs", "knownFlags"] {
+            assert!(
+                words(&format!("/linux/seccomp/{pointer}")).len() > 3,
+                "{pointer}"
+            );
+        }
     }
 }
