@@ -1,7 +1,10 @@
 //! What this runtime does of the specification (features.md, features-linux.md), by the tables that bundles are read with: a caller asks
 //! before it asks for it.
 
-use oci_spec::runtime::{Arch, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
+use oci_spec::runtime::{
+    Arch, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator, MemoryPolicyFlagType,
+    MemoryPolicyModeType,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -40,6 +43,10 @@ pub fn features() -> Value {
             "intelRdt": enabled("linux.intelRdt"),
             "mountExtensions": {"idmap": {"enabled": mounts::does_idmap()}},
             "netDevices": enabled("linux.netDevices"),
+            "memoryPolicy": {
+                "modes": read_as::<MemoryPolicyModeType>("MPOL_", &POLICIES),
+                "flags": read_as::<MemoryPolicyFlagType>("MPOL_F_", &POLICY_FLAGS),
+            },
         },
         // What ends with a dot begins what it means.
         "potentiallyUnsafeConfigAnnotations": [annotation::NET, annotation::PUBLISH, systemd::PROPERTY],
@@ -84,6 +91,18 @@ const ARCHITECTURES: [&str; 22] = [
     "X86_64",
 ];
 const FLAGS: [&str; 4] = ["LOG", "SPEC_ALLOW", "TSYNC", "WAIT_KILLABLE_RECV"];
+
+/// Those of memory policies (config-linux.md, Memory policy).
+const POLICIES: [&str; 7] = [
+    "BIND",
+    "DEFAULT",
+    "INTERLEAVE",
+    "LOCAL",
+    "PREFERRED",
+    "PREFERRED_MANY",
+    "WEIGHTED_INTERLEAVE",
+];
+const POLICY_FLAGS: [&str; 3] = ["NUMA_BALANCING", "RELATIVE_NODES", "STATIC_NODES"];
 
 /// Those of the words that a profile is read with.
 fn read_as<T: DeserializeOwned>(prefix: &str, words: &[&str]) -> Vec<String> {
@@ -134,6 +153,8 @@ mod tests {
             assert!(words("/mountOptions").contains(&word.to_owned()), "{word}");
         }
         assert!(!words("/mountOptions").contains(&"idmap".to_owned()));
+        assert_eq!(words("/linux/memoryPolicy/modes").len(), POLICIES.len());
+        assert_eq!(words("/linux/memoryPolicy/flags").len(), POLICY_FLAGS.len());
         for pointer in ["actions", "operators", "archs", "knownFlags"] {
             assert!(
                 words(&format!("/linux/seccomp/{pointer}")).len() > 3,
