@@ -24,6 +24,8 @@ pub fn tests() -> Vec<Case> {
         wrong_calls_are_refused needs [Root, Nftables],
         many_are_attached_at_once needs [Root, Nftables],
         what_was_taken_away_is_put_back needs [Root, Nftables],
+        a_half_made_wire_is_taken_away needs [Root, Nftables],
+        a_state_root_can_be_named needs [Root, Nftables],
     ]
 }
 
@@ -859,4 +861,40 @@ fn what_was_taken_away_is_put_back(host: &Host) {
     }
     remove_namespaces(host, &["c1", "c2"]);
     remove(host, "lan0");
+}
+
+/// Killed between the making of its ends and their naming: it has no alias, and its own link-layer address.
+fn a_half_made_wire_is_taken_away(host: &Host) {
+    namespaces(host, &["c1"]);
+    let result = call(host, add("c1"), &config());
+    let port = result["interfaces"][1]["name"].as_str().unwrap();
+    host.sh(&format!("ip link set {port} alias ''"));
+    call(host, del("c1"), &config());
+    assert_eq!(links(host, "c1"), "lo\n");
+    // Another of its name is not its own, with an alias or without.
+    for alias in ["", "somebody's"] {
+        call(host, add("c1"), &config());
+        host.sh(&format!(
+            "ip link del {port}; ip link add {port} type veth peer name other; ip link set {port} alias \"{alias}\""
+        ));
+        call(host, del("c1"), &config());
+        host.sh(&format!("ip link del {port}"));
+    }
+    remove_namespaces(host, &["c1"]);
+    remove(host, "lan0");
+}
+
+fn a_state_root_can_be_named(host: &Host) {
+    namespaces(host, &["c1"]);
+    let root = host.dir().join("root");
+    let mut config = config();
+    config["stateRoot"] = json!(root);
+    call(host, add("c1"), &config);
+    let root = root.to_str().unwrap();
+    let listed = host.tincan(["--root", root, "network", "list"]).ok();
+    assert!(listed.contains("c1@eth0"), "{listed}");
+    assert_eq!(host.tincan(["network", "list", "-q"]).ok(), "");
+    call(host, del("c1"), &config);
+    host.tincan(["--root", root, "network", "rm", "lan0"]).ok();
+    remove_namespaces(host, &["c1"]);
 }
