@@ -11,7 +11,7 @@
 # All Debian packages this project asks for, by what needs them.
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev
 DEMO_PACKAGES := busybox-static
-TEST_PACKAGES := busybox-static containernetworking-plugins iproute2 iptables iputils-ping nftables procps runc uidmap passt
+TEST_PACKAGES := busybox-static containernetworking-plugins iproute2 iptables iputils-ping nftables podman procps runc uidmap passt
 VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs kmod qemu-system-x86 xz-utils
 # In the virtual machines.
 GUEST_PACKAGES := apparmor busybox-static dbus iproute2 iputils-ping kmod libpam-systemd nftables passt procps runc systemd-sysv uidmap wireguard-tools

@@ -25,6 +25,8 @@ pub enum Need {
     Vxlan,
     /// Packet filtering by nftables.
     Nftables,
+    /// podman, with CNI among its backends, and plugins for it.
+    Podman,
     /// The CNI plugins of others, and the tool by which they lead ports.
     CniPlugins,
     /// The device by which programs make taps.
@@ -76,6 +78,10 @@ impl Need {
             ),
             Need::Vxlan => works("ip link add v0 type vxlan id 5 dstport 4789", "vxlan"),
             Need::Nftables => works("nft add table inet t", "nftables, or there is no nft"),
+            Need::Podman => lacks(
+                Path::new("/usr/bin/podman").exists() && Path::new("/usr/lib/cni/bridge").exists(),
+                "podman, or CNI plugins for it (podman, containernetworking-plugins)",
+            ),
             Need::CniPlugins => lacks(
                 Path::new("/usr/lib/cni/portmap").exists()
                     && Path::new("/usr/sbin/iptables").exists(),

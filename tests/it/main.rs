@@ -26,6 +26,7 @@ mod oci;
 mod pair;
 mod pause;
 mod plugins;
+mod podman;
 mod publish;
 mod rootless;
 mod run;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
         annotations::tests(),
         cni::tests(),
         plugins::tests(),
+        podman::tests(),
         namespaces::tests(),
         terminal::tests(),
         attack::tests(),
