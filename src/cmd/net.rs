@@ -220,7 +220,7 @@ pub fn attach(
     check_together(specs)?;
     let by_network = specs.iter().any(|it| matches!(it, NetSpec::Network(_)));
     let by_pasta = specs.contains(&NetSpec::Pasta);
-    let by_plugins = lend_ports(&mut topology.nodes[index], publish, by_network || by_pasta);
+    let by_plugins = leave_ports(&mut topology.nodes[index], publish, by_network || by_pasta);
     if let (Some(port), false) = (publish.first(), by_network || by_pasta || by_plugins) {
         return Err(NetworkError::NothingPublishes(*port));
     }
@@ -410,7 +410,7 @@ fn lend_devices(
 }
 
 /// Leaves it to plugins to lead ports to a node that is on no network of tincan's; whether there is one that does.
-fn lend_ports(node: &mut Node, publish: &[Publish], is_published: bool) -> bool {
+fn leave_ports(node: &mut Node, publish: &[Publish], is_published: bool) -> bool {
     let mut networks = node.plugins.iter_mut();
     match networks.find(|network| network.publishes()) {
         Some(network) if !is_published => {
