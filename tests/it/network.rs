@@ -717,6 +717,10 @@ fn wrong_networks_are_refused(host: &Host) {
     );
     delete(host, &["a"]);
     remove(host, "tiny");
+    // What comes next leaves the host as it is, and not as it is until the kernel has freed a link.
+    host.wait_until("its port is gone", || {
+        !host.sh("ip -br link").contains("veth-")
+    });
     host.sh("ip link add here type veth peer name there; ip address add 10.8.0.9/24 dev here");
     bad(
         &["lan1", "--subnet", "10.8.0.0/24"],
