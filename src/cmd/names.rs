@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Usage;
 use crate::engine::hold::Engine;
-use crate::plan::hosts::{AddedHost, HostName, OwnFiles, resolv_conf};
+use crate::plan::hosts::{AddedHost, HostName, OwnFiles};
 use crate::plan::name::ContainerName;
 use crate::plan::net::NetSpec;
 use crate::plan::network::NetworkName;
@@ -57,8 +57,8 @@ impl Names {
                 networks.push(spec.network.clone());
             }
         }
-        let resolv = resolv_conf(&self.dns, &self.dns_search);
-        let asked = !self.add_host.is_empty() || resolv.is_some();
+        let asked =
+            !(self.add_host.is_empty() && self.dns.is_empty() && self.dns_search.is_empty());
         if asked && !node.has_own_root() {
             return Err(Usage::new(
                 "--add-host, --dns and --dns-search change files of the container, which has the host's",
@@ -70,6 +70,10 @@ impl Names {
             // Those of one network have one file, and need none of their own.
             if let Some(network) = networks.first() {
                 give_file(node, "/etc/hosts", &store.hosts_file(network));
+                let resolv = store.resolv_file(network);
+                if resolv.exists() {
+                    give_file(node, "/etc/resolv.conf", &resolv);
+                }
             }
             return Ok(());
         }
@@ -78,14 +82,16 @@ impl Names {
         }
         let [hosts, own_resolv] = store.own_files(&node.name);
         give_file(node, "/etc/hosts", &hosts);
-        if resolv.is_some() {
-            give_file(node, "/etc/resolv.conf", &own_resolv);
-        }
-        node.own_files = Some(OwnFiles {
+        let own = OwnFiles {
             networks,
             hosts: self.add_host.clone(),
-            resolv,
-        });
+            servers: self.dns.clone(),
+            search: self.dns_search.clone(),
+        };
+        if own.resolv_text(&store.gateways(&own.networks)).is_some() {
+            give_file(node, "/etc/resolv.conf", &own_resolv);
+        }
+        node.own_files = Some(own);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::{Format, aligned, connect, print_json};
+use crate::engine::dns;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::network::{self, NetworkStateError};
@@ -50,6 +51,9 @@ enum Verb {
         /// Let the containers of this network reach its own
         #[arg(long, value_name = "NETWORK")]
         allow: Vec<NetworkName>,
+        /// Answer DNS for its containers: their names, and by the host's servers everything else
+        #[arg(long)]
+        dns: bool,
     },
     /// Remove networks that no container is on
     Rm {
@@ -123,6 +127,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             mtu,
             routes,
             allow,
+            dns,
         } => {
             let subnets = subnets.into_iter().map(Subnet::of).collect::<Result<Vec<_>, _>>()?;
             let network = Network {
@@ -134,6 +139,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
                 mtu,
                 routes,
                 allow,
+                dns,
             };
             create(engine, &network)?;
         }
@@ -206,6 +212,9 @@ pub fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
             return Err(overlaps(prefix, format!("network {}", other.name)).into());
         }
     }
+    if network.dns && !network.internal {
+        engine.open_way_out()?;
+    }
     let netlink = engine.host_netlink()?;
     for link in wire::links(&netlink)? {
         // Either is a part of the other.
@@ -226,6 +235,7 @@ pub fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
         // The first error is the one to tell.
         let _ = network::dismantle(engine, network);
         let draft = networks.set_aside(&network.name).map_err(EngineError::from)?;
+        let _ = dns::end(&draft);
         networks.remove(&draft).map_err(EngineError::from)?;
         return Err(EngineError::from(error).into());
     }
@@ -242,7 +252,8 @@ fn remove(engine: &Engine, name: &NetworkName) -> anyhow::Result<()> {
     let network = networks.load(name).map_err(EngineError::from)?;
     networks.clear_stale(name).map_err(EngineError::from)?;
     let draft = networks.set_aside(name).map_err(EngineError::from)?;
-    if let Err(error) = network::dismantle(engine, &network) {
+    let ended = dns::end(&draft).map_err(network::failed_dns(&network));
+    if let Err(error) = ended.and_then(|()| network::dismantle(engine, &network)) {
         networks.put_back(&draft, name).map_err(EngineError::from)?;
         return Err(EngineError::from(error).into());
     }
@@ -257,6 +268,9 @@ struct Shown {
     network: Network,
     /// Whether its bridge is there.
     up: bool,
+    /// The process that answers DNS for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns_pid: Option<i32>,
     /// Its containers and their addresses.
     containers: Vec<ShownLease>,
     /// The ports of the host's that lead to them.
@@ -288,8 +302,10 @@ fn shown(engine: &Engine, network: Network) -> anyhow::Result<Shown> {
         container,
         publish: one.publish,
     });
+    let dns_pid = dns::server(&engine.root.networks().directory(&network.name)).map(|it| it.pid);
     Ok(Shown {
         up,
+        dns_pid,
         ports: ports.collect(),
         containers: containers.collect(),
         network,
@@ -317,7 +333,7 @@ fn list(engine: &Engine, quiet: bool, format: Format) -> anyhow::Result<()> {
         let mut names: Vec<String> = row.containers.iter().map(|it| it.container.to_string()).collect();
         names.sort();
         names.dedup();
-        let options = [(network.internal, "internal"), (network.isolate, "isolate"), (!row.up, "down")];
+        let options = [(network.internal, "internal"), (network.isolate, "isolate"), (network.dns, "dns"), (!row.up, "down")];
         let options = options.iter().filter(|(given, _)| *given).map(|(_, word)| *word);
         table.push([
             network.name.to_string(),

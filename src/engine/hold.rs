@@ -11,6 +11,7 @@ use nix::sys::signal::SigSet;
 use rustix::io::Errno;
 
 use super::child::Child;
+use super::dns;
 use super::error::EngineError;
 use super::fault;
 use super::give_way;
@@ -27,6 +28,7 @@ use super::undo;
 use super::user::{self, Need, User};
 use crate::cgroup::systemd::{self, Unit};
 use crate::cgroup::{self, Group};
+use crate::net::dns::WayOut;
 use crate::net::interface;
 use crate::net::netlink::{Netlink, Refused};
 use crate::net::wire::{self, Site};
@@ -63,6 +65,8 @@ pub struct Engine {
     leases: RefCell<Vec<(Lease, Tenant)>>,
     /// Likewise the ports.
     ports: RefCell<Vec<(Vec<Published>, Tenant)>>,
+    /// By what processes that answer DNS ask others, where that is not to be had later.
+    ways_out: RefCell<Vec<WayOut>>,
 }
 
 /// Who makes the cgroups of containers.
@@ -191,6 +195,7 @@ impl Engine {
             confinement: OnceCell::new(),
             leases: RefCell::new(Vec::new()),
             ports: RefCell::new(Vec::new()),
+            ways_out: RefCell::new(Vec::new()),
         }
     }
 
@@ -292,7 +297,31 @@ impl Engine {
     /// # Errors
     /// As setns(2).
     pub fn join_network(&self) -> Result<(), Errno> {
-        self.user().map_or(Ok(()), User::join_network)
+        let Some(user) = self.user() else {
+            return Ok(());
+        };
+        if !user.is_in_network() {
+            for _ in 0..dns::wanted(&self.root) {
+                self.open_way_out()?;
+            }
+        }
+        user.join_network()
+    }
+
+    /// Opens sockets in the machine's network namespace for a process that is to answer DNS, unless that is where it will be anyway.
+    ///
+    /// # Errors
+    /// As socket(2).
+    pub fn open_way_out(&self) -> Result<(), Errno> {
+        if self.user().is_some_and(|user| !user.is_in_network()) {
+            self.ways_out.borrow_mut().push(WayOut::open()?);
+        }
+        Ok(())
+    }
+
+    /// Those sockets, each time for one process.
+    pub fn take_way_out(&self) -> Option<WayOut> {
+        self.ways_out.borrow_mut().pop()
     }
 
     /// A socket on the host.

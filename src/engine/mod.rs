@@ -6,6 +6,7 @@
 
 pub mod attachment;
 pub mod child;
+pub mod dns;
 pub mod enter;
 pub mod error;
 pub mod fault;

@@ -50,9 +50,8 @@ impl Networks<'_> {
         // Whatever the caller's umask: root of a container's user namespace, who is somebody else here, mounts them.
         let open_to_all = || {
             fs::write(&hosts, "")?;
-            if let Some(text) = &own.resolv {
-                fs::write(&resolv, text)?;
-                fs::set_permissions(&resolv, fs::Permissions::from_mode(0o644))?;
+            if let Some(text) = own.resolv_text(&self.gateways(&own.networks)) {
+                write_open(&resolv, &text)?;
             }
             fs::set_permissions(&hosts, fs::Permissions::from_mode(0o644))?;
             for directory in [&self.all_own(), &directory] {
@@ -150,6 +149,12 @@ impl Networks<'_> {
     }
 }
 
+/// Writes a file that everybody may read, whatever the caller's umask.
+fn write_open(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
 /// Keeps others from writing a container's own files; not by a lock on one of those, which the container can open, and so lock as well.
 fn lock(directory: &Path) -> Result<Option<OwnedFd>, StateError> {
     let opened = match fs::File::open(directory) {
@@ -200,12 +205,14 @@ pub fn follow_networks(engine: &Engine, name: &ContainerName) -> Result<(), Engi
     let is_new = had_own.is_none();
     let mut own = had_own.unwrap_or_default();
     own.networks = networks;
-    let failed = |errno| EngineError::of_deed(name, "mount its own /etc/hosts", errno);
-    let mounted = match state.process {
-        None => Mounted::Otherwise,
-        Some(process) => mounted(&store, name, process).map_err(failed)?,
+    let failed = |errno| EngineError::of_deed(name, "mount its own files of names", errno);
+    let [hosts, resolv] = store.own_files(name);
+    let found = |at, own| match state.process {
+        None => Ok(Found::Otherwise),
+        Some(process) => found_at(&store, process, Path::new(at), own).map_err(failed),
     };
-    if is_new && mounted == Mounted::Otherwise {
+    let (at_hosts, at_resolv) = (found(ETC_HOSTS, &hosts)?, found(ETC_RESOLV_CONF, &resolv)?);
+    if is_new && at_hosts == Found::Otherwise {
         return Ok(());
     }
     if is_new {
@@ -215,73 +222,92 @@ pub fn follow_networks(engine: &Engine, name: &ContainerName) -> Result<(), Engi
         store.write_own(name, &own)?;
         store.refresh_own(name, None)?;
     }
-    let (Mounted::Replaceable, Some(process)) = (mounted, state.process) else {
+    let Some(process) = state.process else {
         return Ok(());
     };
-    let [hosts, _] = store.own_files(name);
-    let done = mount_over(process, &hosts).map_err(failed);
-    if done.is_err() && is_new {
-        // Else the next who looks would think that they are there. What stays is in the journal.
-        let _ = store.remove_own(name);
-        let _ = publish::journal(engine, &state, |undo| {
-            undo.retain(|deed| *deed != Undo::OwnFiles);
-        });
+    if matches!(at_hosts, Found::Plain | Found::Network) {
+        let done = mount_over(process, &hosts, ETC_HOSTS).map_err(failed);
+        if done.is_err() && is_new {
+            // Else the next who looks would think that they are there. What stays is in the journal.
+            let _ = store.remove_own(name);
+            let _ = publish::journal(engine, &state, |undo| {
+                undo.retain(|deed| *deed != Undo::OwnFiles);
+            });
+        }
+        done?;
     }
-    done
+    // Without a network that has DNS there is nobody to ask.
+    let text = own.resolv_text(&store.gateways(&own.networks));
+    match (at_resolv, text) {
+        (Found::Own, text) => {
+            let text = text.unwrap_or_default();
+            return Ok(rewrite(&resolv, |_| text).map_err(file_error(&resolv))?);
+        }
+        (Found::Plain, Some(text)) => write_open(&resolv, &text),
+        (Found::Network, text) => write_open(&resolv, &text.unwrap_or_default()),
+        (Found::Plain, None) | (Found::Otherwise, _) => return Ok(()),
+    }
+    .map_err(file_error(&resolv))?;
+    mount_over(process, &resolv, ETC_RESOLV_CONF).map_err(failed)
 }
 
-/// Where it is in a container.
+/// Where they are in a container.
 const ETC_HOSTS: &str = "/etc/hosts";
+const ETC_RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// What a container has as its `/etc/hosts`.
+/// What a container has as one of its files of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mounted {
+enum Found {
     /// The file of its own.
     Own,
-    /// That of a network, or a file of its root file system, or none: over that its own can be mounted.
-    Replaceable,
+    /// A file of its root file system, or none.
+    Plain,
+    /// A network's file: over that and the former its own can be mounted.
+    Network,
     /// What somebody has mounted there.
     Otherwise,
 }
 
-fn mounted(
+fn found_at(
     store: &Networks<'_>,
-    name: &ContainerName,
     process: ProcessId,
-) -> Result<Mounted, Errno> {
+    at: &Path,
+    own: &Path,
+) -> Result<Found, Errno> {
     let root = path::open(
         Path::new(&format!("/proc/{}/root", process.pid)),
         OFlags::PATH | OFlags::DIRECTORY,
     )?;
-    let hosts = match path::open_in_root(root.as_fd(), Path::new(ETC_HOSTS), OFlags::PATH) {
-        Err(Errno::NOENT) => return Ok(Mounted::Replaceable),
+    let found = match path::open_in_root(root.as_fd(), at, OFlags::PATH) {
+        Err(Errno::NOENT) => return Ok(Found::Plain),
         other => other?,
     };
-    if !path::is_mount_root(hosts.as_fd())? {
-        return Ok(Mounted::Replaceable);
+    if !path::is_mount_root(found.as_fd())? {
+        return Ok(Found::Plain);
     }
     let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
-    let theirs = identity(path::status(hosts.as_fd())?);
-    let is_it = |file: PathBuf| {
+    let theirs = identity(path::status(found.as_fd())?);
+    let is_it = |file: &Path| {
         let file = fs::File::open(file).ok();
         let found = file.and_then(|file| path::status(file.as_fd()).ok());
         found.map(identity) == Some(theirs)
     };
-    let [own, _] = store.own_files(name);
     if is_it(own) {
-        return Ok(Mounted::Own);
+        return Ok(Found::Own);
     }
-    let networks = store.all().unwrap_or_default();
-    let mut ours = networks.iter().map(|it| store.hosts_file(&it.name));
-    Ok(if ours.any(is_it) {
-        Mounted::Replaceable
+    let names = store.names().unwrap_or_default();
+    let mut networks = names
+        .iter()
+        .flat_map(|name| [store.hosts_file(name), store.resolv_file(name)]);
+    Ok(if networks.any(|file| is_it(&file)) {
+        Found::Network
     } else {
-        Mounted::Otherwise
+        Found::Otherwise
     })
 }
 
-/// Mounts a file on a container's `/etc/hosts`: a process that goes to its mount namespace does it, and ends.
-fn mount_over(container: ProcessId, file: &Path) -> Result<(), Errno> {
+/// Mounts a file on one of a container's: a process that goes to its mount namespace does it, and ends.
+fn mount_over(container: ProcessId, file: &Path, over: &'static str) -> Result<(), Errno> {
     let tree = mount::clone_path(file, false)?;
     let change = Change {
         set: libc::MOUNT_ATTR_RDONLY
@@ -296,7 +322,7 @@ fn mount_over(container: ProcessId, file: &Path) -> Result<(), Errno> {
         Cloned::Child => {
             let done = process::join_all(target.as_fd(), libc::CLONE_NEWNS).and_then(|()| {
                 let root = path::open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
-                let at = path::open_or_make(root.as_fd(), Path::new(ETC_HOSTS), Missing::File)?;
+                let at = path::open_or_make(root.as_fd(), Path::new(over), Missing::File)?;
                 mount::attach(tree.as_fd(), at.as_fd())
             });
             process::exit_now(done.err().map_or(0, Errno::raw_os_error))

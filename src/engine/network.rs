@@ -14,6 +14,7 @@ use std::str::FromStr;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock};
 use rustix::io::Errno;
 
+use super::dns::{self, DnsError};
 use super::fault;
 use super::hold::Engine;
 use super::names::rewrite;
@@ -22,10 +23,10 @@ use super::state::{EndRecord, StateError, StateRoot, file_error, write_json};
 use crate::net::bridge::{self, BridgeError};
 use crate::net::netlink::Netlink;
 use crate::net::{nft, wire};
-use crate::plan::hosts::HOSTS;
+use crate::plan::hosts::{HOSTS, resolv_conf};
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::host_link_alias;
-use crate::plan::network::{Lease, Network, NetworkName, Published};
+use crate::plan::network::{Lease, Network, NetworkName, Published, gateways};
 use crate::plan::tenant::Tenant;
 use crate::sys::process::ProcessId;
 
@@ -68,6 +69,14 @@ pub enum NetworkStateError {
     /// A file could not be read or written.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The process that answers DNS for it.
+    #[error("network {network}: {cause}")]
+    Dns {
+        /// The network.
+        network: NetworkName,
+        /// What and why.
+        cause: DnsError,
+    },
     /// Its bridge on the host.
     #[error("network {network}: {cause}")]
     Bridge {
@@ -142,7 +151,8 @@ impl StateRoot {
 }
 
 impl Networks<'_> {
-    fn directory(&self, name: &NetworkName) -> PathBuf {
+    /// What is kept of a network.
+    pub fn directory(&self, name: &NetworkName) -> PathBuf {
         self.path.join(name.as_str())
     }
 
@@ -186,6 +196,15 @@ impl Networks<'_> {
         let open_to_all = || {
             fs::write(&hosts, HOSTS)?;
             fs::set_permissions(&hosts, fs::Permissions::from_mode(0o644))?;
+            if network.dns {
+                let resolv = draft.join("resolv.conf");
+                fs::write(
+                    &resolv,
+                    resolv_conf(&gateways(&[network]), &[]).unwrap_or_default(),
+                )?;
+                fs::set_permissions(&resolv, fs::Permissions::from_mode(0o644))?;
+                dns::prepare(&draft)?;
+            }
             for directory in [&self.path, &draft, &leases] {
                 fs::set_permissions(directory, fs::Permissions::from_mode(0o711))?;
             }
@@ -213,6 +232,20 @@ impl Networks<'_> {
     /// many there are, and is seen at once.
     pub fn hosts_file(&self, name: &NetworkName) -> PathBuf {
         self.directory(name).join("hosts")
+    }
+
+    /// Likewise the file that is `/etc/resolv.conf` in those of a network that has DNS.
+    pub fn resolv_file(&self, name: &NetworkName) -> PathBuf {
+        self.directory(name).join("resolv.conf")
+    }
+
+    /// Where a container of these networks asks DNS; one that is not there has none.
+    pub fn gateways(&self, names: &[NetworkName]) -> Vec<IpAddr> {
+        let loaded: Vec<Network> = names
+            .iter()
+            .filter_map(|name| self.load(name).ok())
+            .collect();
+        gateways(&loaded.iter().collect::<Vec<_>>())
     }
 
     /// Keeps everybody else from giving back addresses of a network, and from changing its names, while it is held; none where the network
@@ -337,15 +370,24 @@ impl Networks<'_> {
         network.map_err(|cause| file_error(&path)(cause.into()).into())
     }
 
+    /// The names of all networks.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn names(&self) -> Result<Vec<NetworkName>, StateError> {
+        let entries = entries(&self.path)?;
+        Ok(entries
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect())
+    }
+
     /// All networks, by name.
     ///
     /// # Errors
     /// When one cannot be read.
     pub fn all(&self) -> Result<Vec<Network>, NetworkStateError> {
-        let mut names: Vec<NetworkName> = entries(&self.path)?
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
+        let mut names = self.names()?;
         names.sort();
         let loaded = names.iter().map(|name| self.load(name));
         // Removed since the names were read.
@@ -638,14 +680,16 @@ pub fn alias(root: &StateRoot, network: &Network) -> String {
     format!("tincan network {}@{}", network.name, root.path().display())
 }
 
-/// Sees to it that a network is on the host: at no cost but two questions where it is.
+/// Sees to it that a network is on the host: at no cost but two or three questions where it is.
 ///
 /// # Errors
 /// What could not be made.
 pub fn ensure(engine: &Engine, network: &Network) -> Result<(), NetworkStateError> {
     let is_whole = |netlink: &Netlink| {
+        let directory = engine.root.networks().directory(&network.name);
         let bridge = bridge::find(netlink, network, &alias(&engine.root, network));
-        matches!(bridge, Ok(Some(_))) && nft::is_there(network).is_ok_and(|there| there)
+        matches!(bridge, Ok(Some(bridge)) if !network.dns || dns::is_served(&directory, bridge.index))
+            && nft::is_there(network).is_ok_and(|there| there)
     };
     if engine
         .host_netlink()
@@ -660,8 +704,8 @@ pub fn ensure(engine: &Engine, network: &Network) -> Result<(), NetworkStateErro
     make(engine, network)
 }
 
-/// Makes what a network has on the host, as far as it is not there: its bridge, with the ports of its running containers, forwarding, and
-/// its table of rules. To be called under the lock.
+/// Makes what a network has on the host, as far as it is not there: its bridge, with the ports of its running containers, forwarding, its
+/// table of rules, and who answers DNS. To be called under the lock.
 ///
 /// # Errors
 /// What could not be made.
@@ -696,6 +740,12 @@ pub fn make(engine: &Engine, network: &Network) -> Result<(), NetworkStateError>
         let made = step(3).and_then(|()| nft::make(network, &allowed));
         made.map_err(failed("make its rules (nftables)"))?;
     }
+    if network.dns {
+        let answered = bridge::find(&netlink, network, &alias(&engine.root, network))
+            .map_err(failed_bridge(network))?
+            .map_or(Ok(()), |bridge| dns::ensure(engine, network, bridge.index));
+        answered.map_err(failed_dns(network))?;
+    }
     if network.internal {
         return Ok(());
     }
@@ -709,6 +759,14 @@ fn failed_host(
     move |cause| NetworkStateError::Host {
         network: network.name.clone(),
         deed,
+        cause,
+    }
+}
+
+/// The error of whatever has failed with the process that answers DNS for a network.
+pub fn failed_dns(network: &Network) -> impl FnOnce(DnsError) -> NetworkStateError {
+    |cause| NetworkStateError::Dns {
+        network: network.name.clone(),
         cause,
     }
 }
@@ -831,6 +889,7 @@ pub fn clear_orphans(engine: &Engine) -> Result<Vec<NetworkName>, NetworkStateEr
             mtu: None,
             routes: Vec::new(),
             allow: Vec::new(),
+            dns: false,
         };
         dismantle(engine, &network)?;
         cleared.push(name);

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::attachment;
+use super::dns;
 use super::error::{EngineError, describe};
 use super::fault;
 use super::give_way;
@@ -390,6 +391,10 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
     let drafts = networks.drafts()?.into_iter();
     for (path, creator) in drafts.chain(engine.root.attachments().drafts()?) {
         if !creator.is_alive() {
+            // Of a removal that was killed.
+            if dns::end(&path).is_err() {
+                continue;
+            }
             match fs::remove_dir_all(&path) {
                 Ok(()) => cleared.push(Cleared::Draft(path)),
                 Err(cause) => failure = Some(StateError::File { path, cause }.into()),

@@ -23,6 +23,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::dns;
 use super::fault;
 use super::state::{StateRoot, Status};
 use crate::net::netlink::Netlink;
@@ -217,6 +218,16 @@ impl User {
         Ok(())
     }
 
+    /// Whether that is done.
+    pub fn is_in_network(&self) -> bool {
+        self.in_network.get()
+    }
+
+    /// A descriptor of the holder, which is readable when the namespaces are to go.
+    pub fn watch(&self) -> Option<OwnedFd> {
+        self.holder.open()
+    }
+
     /// The lock, for the same program executed anew: kept open then, and the variable that tells of it.
     ///
     /// # Errors
@@ -278,6 +289,7 @@ impl User {
             return Ok(());
         }
         fault::at("user-end", 0).map_err(failed("end the user's namespaces"))?;
+        dns::end_all(root).map_err(|cause| UserError::new("end the user's namespaces", cause))?;
         if let Some(pidfd) = self.holder.open() {
             end(pidfd.as_fd())?;
         }
@@ -323,7 +335,7 @@ fn own_maps(kind: IdKind) -> Vec<IdMap> {
 
 /// Makes the state root, in a directory that is there already.
 fn make_root(root: &Path) -> Result<(), UserError> {
-    match fs::DirBuilder::new().mode(0o700).create(root) {
+    match fs::DirBuilder::new().mode(0o711).create(root) {
         Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
             let above = root.parent().unwrap_or(Path::new("/"));

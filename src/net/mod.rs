@@ -3,6 +3,7 @@
 pub mod attributes;
 pub mod bridge;
 pub mod device;
+pub mod dns;
 pub mod interface;
 pub mod netlink;
 pub mod nft;

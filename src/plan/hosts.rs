@@ -72,8 +72,12 @@ pub struct OwnFiles {
     pub networks: Vec<NetworkName>,
     /// More lines of it.
     pub hosts: Vec<AddedHost>,
-    /// Its `/etc/resolv.conf`, where it has one of its own.
-    pub resolv: Option<String>,
+    /// The servers of names that it was given.
+    #[serde(default)]
+    pub servers: Vec<IpAddr>,
+    /// The domains in which it looks up names.
+    #[serde(default)]
+    pub search: Vec<HostName>,
 }
 
 impl OwnFiles {
@@ -87,6 +91,18 @@ impl OwnFiles {
             text.push_str(&format!("{ip}\t{}\n", name.as_str()));
         }
         text
+    }
+}
+
+impl OwnFiles {
+    /// The text of its `/etc/resolv.conf`, if it is to have one: what it was given counts before those of its networks' that have DNS.
+    pub fn resolv_text(&self, gateways: &[IpAddr]) -> Option<String> {
+        let servers = if self.servers.is_empty() {
+            gateways
+        } else {
+            &self.servers
+        };
+        resolv_conf(servers, &self.search)
     }
 }
 
@@ -150,5 +166,13 @@ mod tests {
             "search example\nnameserver 192.0.2.53\nnameserver fd00::53\n"
         );
         assert_eq!(resolv_conf(&[], &[]), None);
+        let given = OwnFiles {
+            servers: servers.to_vec(),
+            ..OwnFiles::default()
+        };
+        let gateway = ["10.9.0.1".parse().unwrap()];
+        let text = |own: &OwnFiles| own.resolv_text(&gateway);
+        assert_eq!(text(&given), resolv_conf(&servers, &[]));
+        assert_eq!(text(&own).unwrap(), "nameserver 10.9.0.1\n");
     }
 }

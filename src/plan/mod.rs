@@ -4,6 +4,7 @@
 pub mod annotation;
 pub mod cgroup;
 pub mod cni;
+pub mod dns;
 pub mod facts;
 pub mod hosts;
 pub mod interface;

@@ -95,6 +95,21 @@ pub struct Network {
     pub routes: Vec<Route>,
     /// The networks whose containers reach those of this one.
     pub allow: Vec<NetworkName>,
+    /// Whether somebody answers DNS for its containers, at the gateways.
+    #[serde(default)]
+    pub dns: bool,
+}
+
+/// Where a container of these networks asks DNS: first where more than the network's own names are known.
+pub fn gateways(networks: &[&Network]) -> Vec<IpAddr> {
+    let of = |internal| {
+        let such = move |network: &&&Network| network.dns && network.internal == internal;
+        networks
+            .iter()
+            .filter(such)
+            .flat_map(|network| &network.subnets)
+    };
+    of(false).chain(of(true)).map(|it| it.gateway).collect()
 }
 
 /// A prefix of a network.
@@ -401,6 +416,7 @@ mod tests {
             mtu: None,
             routes: Vec::new(),
             allow: Vec::new(),
+            dns: false,
         }
     }
 

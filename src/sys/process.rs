@@ -369,13 +369,62 @@ pub fn close_from(first: u32) -> Result<(), Errno> {
     close_range(first, 0)
 }
 
+/// Closes every descriptor but the three standard ones and these. Only for a process that will not use any of the others again.
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let number = |fd: &BorrowedFd<'_>| u32::try_from(fd.as_raw_fd()).ok();
+    let mut kept: Vec<u32> = kept.iter().filter_map(number).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        if first < fd {
+            close_span(first, fd - 1, 0)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_from(first)
+}
+
 fn close_range(first: u32, flags: u32) -> Result<(), Errno> {
+    close_span(first, u32::MAX, flags)
+}
+
+fn close_span(first: u32, last: u32, flags: u32) -> Result<(), Errno> {
     // SAFETY: takes three integers. Callers of the closing form own the whole process and exit or exec next, so no `OwnedFd`
     // in it closes a number that somebody else has got meanwhile.
-    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) } {
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {
         0 => Ok(()),
         _ => Err(last_errno()),
     }
+}
+
+/// Lets go of the program's code in memory, of which a part comes back as it is needed: what stays running after its start needs little of it.
+///
+/// # Errors
+/// When `/proc/self/maps` cannot be read; as madvise(2).
+pub fn let_code_go() -> io::Result<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    for line in maps.lines() {
+        // Code that nobody may write to, of a file (proc_pid_maps(5)).
+        let Some((range, rest)) = line.split_once(' ') else {
+            continue;
+        };
+        if !rest.starts_with("r-xp ") || !rest.contains('/') {
+            continue;
+        }
+        let address = |text: &str| usize::from_str_radix(text, 16).map_err(io::Error::other);
+        let (from, to) = range.split_once('-').unwrap_or_default();
+        let (from, to) = (address(from)?, address(to)?);
+        let start = std::ptr::with_exposed_provenance_mut::<libc::c_void>(from);
+        // SAFETY: these pages were never written to, as their protection says, so what comes back from the file is what was there
+        // (madvise(2), MADV_DONTNEED).
+        if unsafe { libc::madvise(start, to - from, libc::MADV_DONTNEED) } != 0 {
+            return Err(last_errno().into());
+        }
+    }
+    Ok(())
 }
 
 /// Joins every namespace that `flags` (CLONE_NEW*) names of the process behind a pidfd, at once (setns(2), Linux 5.8).

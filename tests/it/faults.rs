@@ -31,6 +31,7 @@ pub fn tests() -> Vec<Case> {
         kills_in_a_run_on_a_network needs [Root, Nftables],
         faults_in_network_create needs [Root, Nftables],
         faults_in_network_publish needs [Root, Nftables],
+        faults_where_dns_is_started needs [Root, Nftables],
         faults_in_network_connect needs [Root, Nftables],
         errors_in_a_detached_run needs [Root],
         kills_in_a_detached_run needs [Root],
@@ -436,6 +437,53 @@ fn faults_in_network_create(host: &Host) {
             step += 1;
         }
         assert_eq!(step, 4);
+    }
+}
+
+/// Whoever starts the process that answers DNS: killed anywhere, or that killed anywhere, there is one afterwards, and no more.
+fn faults_where_dns_is_started(host: &Host) {
+    let create = [&CREATE[..], &["--dns"]].concat();
+    let is_answered = || {
+        let shown = host.tincan(["network", "inspect", "lan0"]).ok();
+        let processes = host.sh("grep -l '^tincan-dns$' /proc/[0-9]*/comm | wc -l");
+        assert_eq!(
+            (shown.contains("dns_pid"), processes.as_str()),
+            (true, "1\n")
+        );
+    };
+    let run = ["run", "--net", "lan0", "--", "true"];
+    for fault in [Fault::Error, Fault::Kill] {
+        for (side, steps) in [("dns", 4), ("dns-server", 1)] {
+            let mut step = 0;
+            loop {
+                let at = fault.at(side, step);
+                let outcome = quiet(host, &create, &at);
+                eprintln!("{at}: {outcome:?}");
+                // One that was not told to stay ends by itself, a moment later.
+                if outcome.met && outcome.code == Some(125) {
+                    host.assert_clean();
+                } else {
+                    host.tincan(run).ok();
+                    is_answered();
+                    // And where it is started again.
+                    host.sh("kill -9 $(grep -l '^tincan-dns$' /proc/[0-9]*/comm | cut -d/ -f3)");
+                    host.wait_until("it is gone", || {
+                        let shown = host.tincan(["network", "inspect", "lan0"]).ok();
+                        !shown.contains("dns_pid")
+                    });
+                    let outcome = quiet(host, &run, &at);
+                    eprintln!("again, {at}: {outcome:?}");
+                    host.tincan(run).ok();
+                    is_answered();
+                    remove_network(host);
+                }
+                if !outcome.met {
+                    break;
+                }
+                step += 1;
+            }
+            assert_eq!(step, steps, "{side}");
+        }
     }
 }
 

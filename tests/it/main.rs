@@ -7,6 +7,7 @@ mod clean;
 mod cni;
 mod connect;
 mod device;
+mod dns;
 mod doctor;
 mod dry_run;
 #[cfg(feature = "faults")]
@@ -49,6 +50,7 @@ fn main() -> std::process::ExitCode {
         cni::tests(),
         plugins::tests(),
         podman::tests(),
+        dns::tests(),
         namespaces::tests(),
         terminal::tests(),
         attack::tests(),

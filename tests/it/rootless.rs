@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use super::dns::{ResolvConf, Upstream};
 use super::host::{Case, Host, tests};
 use super::machine::{RUNTIME, SUBIDS, USER};
 
@@ -25,6 +26,7 @@ pub fn tests() -> Vec<Case> {
         a_full_or_closed_place_for_state_is_told needs [Root],
         a_holder_that_was_killed_is_told needs [Root],
         a_network_outlasts_the_users_namespaces needs [Root, Nftables],
+        a_users_network_answers_dns needs [Root, Nftables],
         the_machine_has_nothing_of_it needs [Root],
         the_outside_is_reached_and_comes_in needs [Root],
         without_a_way_outside_users_are_told needs [Root],
@@ -443,6 +445,51 @@ fn a_network_outlasts_the_users_namespaces(host: &Host) {
     assert_eq!(host.user_tincan(["gc"]).ok(), "");
     host.user_tincan(["network", "rm", "lan0"]).ok();
     assert_eq!(host.user_tincan(["network", "list", "-q"]).ok(), "");
+    assert_eq!(holder(), None);
+}
+
+/// The names of the user's own networks; and everything else by the machine's servers, though the process is in the user's namespaces.
+fn a_users_network_answers_dns(host: &Host) {
+    let _resolv = ResolvConf::of(host, "nameserver 127.0.0.1\n");
+    let _upstream = Upstream::at("127.0.0.1");
+    for (name, four, six) in [
+        ("lan0", "10.9.0.0/24", "fd09::/64"),
+        ("lan1", "10.8.0.0/24", "fd08::/64"),
+    ] {
+        let create = [
+            "network", "create", name, "--subnet", four, "--subnet", six, "--dns",
+        ];
+        host.user_tincan(create).ok();
+        // With the last of the user's processes it goes.
+        assert_eq!(holder(), None);
+        host.wait_until("it is gone", || {
+            host.sh("grep -l '^tincan-dns$' /proc/[0-9]*/comm || :")
+                .is_empty()
+        });
+    }
+    let rootfs = host.busybox_rootfs();
+    let rootfs = rootfs.to_str().unwrap();
+    // It has no /etc/resolv.conf, and gets one.
+    host.sh(&format!("chown -R {USER}:{USER} {rootfs}"));
+    let run = ["run", "--rootfs", rootfs, "--net", "lan0", "--net", "lan1"];
+    let look =
+        "cat /etc/resolv.conf; nslookup web; nslookup example.org; nslookup example.org fd09::1";
+    for _ in 0..2 {
+        let named = ["--name", "web", "--", "sh", "-c", look];
+        let said = host.user_tincan(run.iter().chain(&named)).ok();
+        for part in [
+            "nameserver 10.9.0.1",
+            "nameserver fd08::1",
+            "10.9.0.2",
+            "fd09::2",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        // For both families, by that server.
+        assert_eq!(said.matches("192.0.2.1").count(), 4, "{said}");
+        assert_eq!(holder(), None);
+    }
+    host.user_tincan(["network", "rm", "lan0", "lan1"]).ok();
     assert_eq!(holder(), None);
 }
 
