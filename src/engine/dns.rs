@@ -324,8 +324,6 @@ fn get_ready(
     let datagrams = datagrams.map_err(of(Deed::Bind))?;
     let listeners = listeners.map_err(of(Deed::Bind))?;
     give_up_rights().map_err(of(Deed::GiveUpRights))?;
-    // It has more in memory by now than it will need: that is for its maker to look at alone, and no error.
-    let _ = process::let_code_go();
     Ok(Server::new(datagrams, listeners, way_out, files, ends))
 }
 

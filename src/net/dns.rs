@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, recvfrom, send, sendto};
 
 use crate::plan::dns::{self, Code, LONGEST_QUERY, NoQuery, PORT, Query};
-use crate::sys::socket;
+use crate::sys::{process, socket};
 
 /// How many questions may be on their way to others, over datagrams and over streams.
 const DATAGRAMS: usize = 64;
@@ -33,6 +33,9 @@ const AT_ONCE: usize = 32;
 /// How long a server is waited for, and a stream on which nothing is said is kept (RFC 7766, 6.2.3).
 const PATIENCE: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(5);
+
+/// How long nothing has happened when it is at rest.
+const REST: Duration = Duration::from_secs(1);
 
 /// Where the machine's own servers are named (resolv.conf(5)).
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -231,8 +234,18 @@ impl<N: Names> Server<N> {
     /// As poll(2).
     pub fn serve(&mut self) -> Result<(), Errno> {
         let mut buffer = vec![0; usize::from(u16::MAX)];
+        // What it has in memory since it was last left alone.
+        let mut has_code = true;
         loop {
-            for ready in self.wait()? {
+            let ready = self.wait(has_code)?;
+            if ready.is_empty() && self.asked.is_empty() && has_code {
+                // More of the program than it needs is there after its start, and after a question: a network may be asked nothing for days.
+                let _ = process::let_code_go();
+                has_code = false;
+            } else {
+                has_code |= !ready.is_empty();
+            }
+            for ready in ready {
                 match ready {
                     Ready::End(which) => {
                         if self.names.is_over(which, self.ends[which].as_fd()) {
@@ -249,8 +262,8 @@ impl<N: Names> Server<N> {
         }
     }
 
-    /// What is ready, once something is, or something is late.
-    fn wait(&self) -> Result<Vec<Ready>, Errno> {
+    /// What is ready, once something is, or something is late; or nothing, when nothing was for a while and `is_to_rest`.
+    fn wait(&self, is_to_rest: bool) -> Result<Vec<Ready>, Errno> {
         let readable = PollFlags::IN;
         let mut waited = Vec::new();
         let all = |fds: &'_ [OwnedFd], of: fn(usize) -> Ready| -> Vec<Ready> {
@@ -287,7 +300,9 @@ impl<N: Names> Server<N> {
         }
         let idle = self.connections.iter().filter(|it| !it.waits);
         let deadlines = self.asked.iter().map(|it| it.deadline);
-        let limit = deadlines.chain(idle.map(|it| it.deadline)).min().map(|at| {
+        let rest = is_to_rest.then(|| Instant::now() + REST);
+        let deadlines = deadlines.chain(idle.map(|it| it.deadline)).chain(rest);
+        let limit = deadlines.min().map(|at| {
             let left = at.saturating_duration_since(Instant::now());
             Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),

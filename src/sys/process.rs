@@ -406,25 +406,25 @@ fn close_span(first: u32, last: u32, flags: u32) -> Result<(), Errno> {
 /// When `/proc/self/maps` cannot be read; as madvise(2).
 pub fn let_code_go() -> io::Result<()> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
-    for line in maps.lines() {
-        // Code that nobody may write to, of a file (proc_pid_maps(5)).
-        let Some((range, rest)) = line.split_once(' ') else {
-            continue;
-        };
-        if !rest.starts_with("r-xp ") || !rest.contains('/') {
-            continue;
-        }
-        let address = |text: &str| usize::from_str_radix(text, 16).map_err(io::Error::other);
-        let (from, to) = range.split_once('-').unwrap_or_default();
-        let (from, to) = (address(from)?, address(to)?);
-        let start = std::ptr::with_exposed_provenance_mut::<libc::c_void>(from);
-        // SAFETY: these pages were never written to, as their protection says, so what comes back from the file is what was there
-        // (madvise(2), MADV_DONTNEED).
-        if unsafe { libc::madvise(start, to - from, libc::MADV_DONTNEED) } != 0 {
-            return Err(last_errno().into());
-        }
+    // Code that nobody may write to, of a file: first the program's own (proc_pid_maps(5)).
+    let is_code = |(_, rest): &(&str, &str)| rest.starts_with("r-xp ") && rest.contains('/');
+    let Some((range, _)) = maps
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .find(is_code)
+    else {
+        return Ok(());
+    };
+    let address = |text: &str| usize::from_str_radix(text, 16).map_err(io::Error::other);
+    let (from, to) = range.split_once('-').unwrap_or_default();
+    let (from, to) = (address(from)?, address(to)?);
+    let start = std::ptr::with_exposed_provenance_mut::<libc::c_void>(from);
+    // SAFETY: these pages were never written to, as their protection says, so what comes back from the file is what was there
+    // (madvise(2), MADV_DONTNEED).
+    match unsafe { libc::madvise(start, to - from, libc::MADV_DONTNEED) } {
+        0 => Ok(()),
+        _ => Err(last_errno().into()),
     }
-    Ok(())
 }
 
 /// Joins every namespace that `flags` (CLONE_NEW*) names of the process behind a pidfd, at once (setns(2), Linux 5.8).
