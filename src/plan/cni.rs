@@ -387,6 +387,7 @@ impl Config {
             mtu: self.wanted.mtu,
             routes: Vec::new(),
             allow: Vec::new(),
+            dns: false,
         })
     }
 
