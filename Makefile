@@ -1,6 +1,7 @@
 # make            build the static release binary, target/tincan
 # make demo       install what is missing, build, and let two wired containers ping one another
 # make test       install what the tests need, and run them all
+# make test-churn 200 containers that come to networks and leave them at random, for a minute
 # make test-vm    the same tests under other kernels, with systemd and cgroup v2, as root and as a user, in virtual machines
 # make check      format and lints, warnings denied
 # make bench      measure beside crun, runc and others; writes benches/RESULTS.md (make bench QUICK=1: a minute, writes nothing)
@@ -45,7 +46,7 @@ FOLD := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(comma
 STATIC := LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH="$$(dirname "$$(gcc -print-file-name=libseccomp.a)")" RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(FOLD)"
 RELEASE := --locked --target $(TRIPLE)
 
-.PHONY: build demo test test-packages test-vm vm-packages check bench rootfs install clean
+.PHONY: build demo test test-churn test-packages test-vm vm-packages check bench rootfs install clean
 .DELETE_ON_ERROR:
 
 # Installs those of $(1) that are missing.
@@ -80,6 +81,10 @@ test: test-packages
 	$(call need_root,test)
 	@mkdir -p $(TARGET_DIR)
 	cargo test --locked --features faults 2>&1 | tee $(TARGET_DIR)/test.log
+
+test-churn: test-packages
+	$(call need_root,test-churn)
+	TINCAN_TEST_CHURN=60 cargo test --locked --features faults --test it churn -- --nocapture
 
 test-packages:
 	$(call install_packages,$(BUILD_PACKAGES) $(TEST_PACKAGES))

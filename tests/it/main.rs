@@ -3,6 +3,7 @@
 mod annotations;
 mod attack;
 mod bad_input;
+mod churn;
 mod clean;
 mod cni;
 mod connect;
@@ -50,6 +51,7 @@ fn main() -> std::process::ExitCode {
         cni::tests(),
         plugins::tests(),
         podman::tests(),
+        churn::tests(),
         dns::tests(),
         namespaces::tests(),
         terminal::tests(),
