@@ -205,11 +205,12 @@ pub fn follow_networks(engine: &Engine, name: &ContainerName) -> Result<(), Engi
     let is_new = had_own.is_none();
     let mut own = had_own.unwrap_or_default();
     own.networks = networks;
-    let failed = |errno| EngineError::of_deed(name, "mount its own files of names", errno);
+    let failed =
+        |at| move |errno| EngineError::of_deed(name, &format!("mount its own {at}"), errno);
     let [hosts, resolv] = store.own_files(name);
     let found = |at, own| match state.process {
         None => Ok(Found::Otherwise),
-        Some(process) => found_at(&store, process, Path::new(at), own).map_err(failed),
+        Some(process) => found_at(&store, process, Path::new(at), own).map_err(failed(at)),
     };
     let (at_hosts, at_resolv) = (found(ETC_HOSTS, &hosts)?, found(ETC_RESOLV_CONF, &resolv)?);
     if is_new && at_hosts == Found::Otherwise {
@@ -226,7 +227,7 @@ pub fn follow_networks(engine: &Engine, name: &ContainerName) -> Result<(), Engi
         return Ok(());
     };
     if matches!(at_hosts, Found::Plain | Found::Network) {
-        let done = mount_over(process, &hosts, ETC_HOSTS).map_err(failed);
+        let done = mount_over(process, &hosts, ETC_HOSTS).map_err(failed(ETC_HOSTS));
         if done.is_err() && is_new {
             // Else the next who looks would think that they are there. What stays is in the journal.
             let _ = store.remove_own(name);
@@ -248,7 +249,7 @@ pub fn follow_networks(engine: &Engine, name: &ContainerName) -> Result<(), Engi
         (Found::Plain, None) | (Found::Otherwise, _) => return Ok(()),
     }
     .map_err(file_error(&resolv))?;
-    mount_over(process, &resolv, ETC_RESOLV_CONF).map_err(failed)
+    mount_over(process, &resolv, ETC_RESOLV_CONF).map_err(failed(ETC_RESOLV_CONF))
 }
 
 /// Where they are in a container.
