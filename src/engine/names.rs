@@ -205,8 +205,7 @@ pub fn follow_networks(engine: &Engine, name: &ContainerName) -> Result<(), Engi
     let is_new = had_own.is_none();
     let mut own = had_own.unwrap_or_default();
     own.networks = networks;
-    let failed =
-        |at| move |errno| EngineError::of_deed(name, &format!("mount its own {at}"), errno);
+    let failed = |at| move |errno| EngineError::of_deed(name, format!("mount its own {at}"), errno);
     let [hosts, resolv] = store.own_files(name);
     let found = |at, own| match state.process {
         None => Ok(Found::Otherwise),
