@@ -230,17 +230,17 @@ fn start(
     };
     drop(theirs);
     process::wait(helper.as_fd()).map_err(failed)?;
-    let pid = match channel::receive(&ours).map_err(failed)? {
-        Some((Report { step, errno: 0 }, _)) => {
-            i32::try_from(step).map_err(|_| failed(Errno::SRCH))?
-        }
+    let hear = || match channel::receive(&ours).map_err(failed)? {
+        Some((Report { step, errno: 0 }, _)) => Ok(step),
         Some((Report { step, errno }, _)) => {
             let deed = Deed::in_words(step, network);
-            return Err(DnsError::of(deed)(Errno::from_raw_os_error(errno)));
+            Err(DnsError::of(deed)(Errno::from_raw_os_error(errno)))
         }
-        None => return Err(failed(Errno::SRCH)),
+        None => Err(failed(Errno::SRCH)),
     };
-    // Until it is told to stay it ends with this process, and with an error here.
+    let pid = i32::try_from(hear()?).map_err(|_| failed(Errno::SRCH))?;
+    // Until it is told to stay it ends with this process, and with an error here; and it has no port before it is written down, so that
+    // the next one can wait until that is free.
     step(1)?;
     let process = ProcessId::of(pid).map_err(|cause| failed(errno_of(&cause)))?;
     let directory = networks.directory(&network.name);
@@ -254,7 +254,9 @@ fn start(
     written.map_err(unwritten)?;
     step(2)?;
     channel::go(&ours).map_err(failed)?;
+    hear()?;
     step(3)?;
+    channel::go(&ours).map_err(failed)?;
     let file = fs::OpenOptions::new().append(true).open(&path);
     let stays = file.and_then(|mut file| file.write_all(b"\n"));
     stays.map_err(unwritten)
@@ -270,6 +272,11 @@ fn serve(
     channel: OwnedFd,
 ) -> ! {
     let report = |step, errno| channel::report(&channel, Report { step, errno }, None);
+    let is_let_go_on =
+        |step| report(step, 0).is_ok() && matches!(channel::await_go(&channel), Ok(true));
+    if !is_let_go_on(std::process::id()) {
+        process::exit_now(1);
+    }
     let mut server = match get_ready(engine, networks, network, bridge, way_out, &channel) {
         Ok(server) => server,
         Err((deed, errno)) => {
@@ -278,8 +285,7 @@ fn serve(
             process::exit_now(1)
         }
     };
-    let told = report(std::process::id(), 0);
-    if told.is_err() || !matches!(channel::await_go(&channel), Ok(true)) {
+    if !is_let_go_on(0) {
         process::exit_now(1);
     }
     drop(channel);
