@@ -41,7 +41,8 @@ fn no_link(host: &Host) {
     host.sh("ip link del p0; ip netns del world; umount /run/netns; rmdir /run/netns");
 }
 
-const PING: &str = "ping -q -c1 -W5 192.0.2.254 && ping -q -c1 -W5 fd00:2::254";
+/// Several each, since a link that has just come up may lose the first.
+const PING: &str = "ping -q -c3 -i0.3 -W5 192.0.2.254 && ping -q -c3 -i0.3 -W5 fd00:2::254";
 
 /// What the host has now; where the link is back, it is as before.
 fn is_as(host: &Host, before: &[String]) {
