@@ -12,10 +12,10 @@
 # All Debian packages this project asks for, by what needs them.
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev
 DEMO_PACKAGES := busybox-static
-TEST_PACKAGES := busybox-static containernetworking-plugins iproute2 iptables iputils-ping nftables podman procps runc uidmap passt
+TEST_PACKAGES := busybox-static containernetworking-plugins iproute2 iptables iputils-ping netbase nftables podman procps runc uidmap passt
 VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs kmod qemu-system-x86 xz-utils
 # In the virtual machines.
-GUEST_PACKAGES := apparmor busybox-static dbus iproute2 iputils-ping kmod libpam-systemd nftables passt procps runc systemd-sysv uidmap wireguard-tools
+GUEST_PACKAGES := apparmor busybox-static dbus iproute2 iputils-ping kmod libpam-systemd netbase nftables passt procps runc systemd-sysv uidmap wireguard-tools
 BENCH_PACKAGES := busybox-static iproute2 iputils-ping iperf3 crun runc bubblewrap containernetworking-plugins podman netavark iptables
 ROOTFS_PACKAGES := busybox-static debootstrap
 

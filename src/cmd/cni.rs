@@ -164,7 +164,7 @@ fn add(target: &Target, ips: &[IpAddr], config: &Config, engine: &Engine) -> any
         id: id.clone(),
         network: network.name.clone(),
         netns: target.netns.clone(),
-        namespace: netns::identity(namespace.as_fd())?,
+        namespace: netns::incarnation(namespace.as_fd())?,
         maker: ProcessId::own()?,
         whole: false,
         port: None,
@@ -336,7 +336,7 @@ fn check(target: &Target, config: &Config, engine: &Engine) -> anyhow::Result<()
     let Some(attachment) = found.filter(|it| it.whole && it.network == config.name) else {
         return changed(format!("is not attached to network {}", config.name));
     };
-    if netns::identity(namespace.as_fd())? != attachment.namespace {
+    if netns::incarnation(namespace.as_fd())? != attachment.namespace {
         return changed(format!("{} is another namespace now", target.netns.display()));
     }
     let network = network_of(config, engine)?;

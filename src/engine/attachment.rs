@@ -36,7 +36,7 @@ pub struct Attachment {
     pub network: NetworkName,
     /// The path of the container's network namespace (CNI_NETNS).
     pub netns: PathBuf,
-    /// Which namespace that was.
+    /// Which namespace that was ([`netns::incarnation`]).
     pub namespace: (u64, u64),
     /// The process that makes it.
     pub maker: ProcessId,
@@ -248,7 +248,7 @@ impl Attachment {
         if self.has_port(engine, &netlink).unwrap_or(true) {
             return false;
         }
-        let there = fs::File::open(&self.netns).and_then(|it| netns::identity(it.as_fd()));
+        let there = fs::File::open(&self.netns).and_then(|it| netns::incarnation(it.as_fd()));
         !there.is_ok_and(|there| there == self.namespace)
     }
 }

@@ -171,7 +171,12 @@ fn create(wire: &Wire, [site, peer_site]: [Site; 2]) -> Result<[u32; 2], Failed>
 
 /// What both ends of a veth can be given at creation.
 pub(super) fn with_looks<T>(link: LinkMessageBuilder<T>, end: &End) -> LinkMessageBuilder<T> {
-    let link = link.name(end.name.as_str());
+    with_settings(link.name(end.name.as_str()), end)
+}
+
+/// The same for one that has its name: before 6.2 the kernel refuses even its own name to a link that is up
+/// (net/core/dev.c, `dev_change_name`).
+fn with_settings<T>(link: LinkMessageBuilder<T>, end: &End) -> LinkMessageBuilder<T> {
     let link = match end.mac {
         Some(mac) => link.address(mac.0.to_vec()),
         None => link,
@@ -294,7 +299,7 @@ pub fn change(change: &Change, site: Site) -> Result<(), Failed> {
         done.map_err(failed(action))
     };
     if end.mac.is_some() || end.mtu.is_some() {
-        let looks = with_looks(LinkUnspec::new_with_index(index), end).build();
+        let looks = with_settings(LinkUnspec::new_with_index(index), end).build();
         let action = format!("set up the interface {}", end.name);
         ask(action, RouteNetlinkMessage::SetLink(looks))?;
     }

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 
 use nix::sched::{CloneFlags, setns};
 use rustix::io::Errno;
@@ -13,13 +14,49 @@ pub fn current() -> io::Result<OwnedFd> {
     File::open("/proc/thread-self/ns/net").map(OwnedFd::from)
 }
 
-/// Which network namespace a descriptor is of: two descriptors of one tell the same.
+/// Which network namespace a descriptor is of: two descriptors of one tell the same, while it lives.
 ///
 /// # Errors
 /// As fstat(2).
 pub fn identity(netns: BorrowedFd) -> io::Result<(u64, u64)> {
     let status = rustix::fs::fstat(netns)?;
     Ok((status.st_dev, status.st_ino))
+}
+
+/// Which network namespace it is among all that there have been since the machine started: the number of its inode, which the kernel soon
+/// gives to another, and its cookie, 0 where the kernel has none (before Linux 5.14).
+///
+/// # Errors
+/// As fstat(2), socket(2) and [`enter`].
+pub fn incarnation(netns: BorrowedFd) -> io::Result<(u64, u64)> {
+    let (_, inode) = identity(netns)?;
+    let own = current()?;
+    enter(netns)?;
+    let socket = UnixDatagram::unbound();
+    enter(own.as_fd()).expect("a thread can return to its own network namespace");
+    Ok((inode, cookie(socket?.as_fd())?.unwrap_or(0)))
+}
+
+/// The number of a socket's network namespace, if the kernel has such (SO_NETNS_COOKIE).
+fn cookie(socket: BorrowedFd) -> io::Result<Option<u64>> {
+    let mut cookie = 0_u64;
+    let mut length = 8;
+    // SAFETY: the descriptor is open while it is borrowed, and both pointers are to variables that live until the call returns; the kernel
+    // writes no more than the 8 bytes that `length` says.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    match nix::errno::Errno::result(got) {
+        Ok(_) => Ok(Some(cookie)),
+        Err(nix::errno::Errno::ENOPROTOOPT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Moves the calling thread, and no other, into a network namespace (setns(2)).

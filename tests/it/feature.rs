@@ -49,6 +49,8 @@ pub enum Need {
     UsernsSysctl,
     /// Pressure stall information (psi.rst).
     Psi,
+    /// A second processor, number 1.
+    Processors,
     /// systemd as process 1, with a bus: the test runs beside it, and not on a machine that is all its own.
     Systemd,
 }
@@ -58,6 +60,10 @@ impl Need {
     pub fn missing(self) -> Option<String> {
         match self {
             Need::Root => super::host::is_user().then(|| "a user may not".to_owned()),
+            Need::Processors => lacks(
+                Path::new("/sys/devices/system/cpu/cpu1").exists(),
+                "a second processor",
+            ),
             Need::CgroupV1 => lacks(Path::new("/sys/fs/cgroup/memory").exists(), "v1 cgroups"),
             Need::CgroupV2 => lacks(
                 fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::bad_input::refused;
-use super::host::{Case, Host, tests};
+use super::host::{Case, Host, Run, tests};
 use super::oci::apart;
 
 pub fn tests() -> Vec<Case> {
@@ -12,6 +12,7 @@ pub fn tests() -> Vec<Case> {
         a_deadline_and_realtime_are_had needs [Root],
         a_container_is_on_another_system,
         further_processes_have_their_cpus needs [Root],
+        further_processes_end_on_other_cpus needs [Root, Processors],
         memory_is_where_the_bundle_says needs [Root],
         what_cannot_be_is_told,
     ]
@@ -112,35 +113,46 @@ fn a_container_is_on_another_system(host: &Host) {
     }
 }
 
+/// What `exec` says when its process asks for these CPUs and shows which it has.
+fn exec_on(host: &Host, affinity: Value) -> Run {
+    let process = json!({
+        "cwd": "/", "user": {"uid": 0, "gid": 0}, "execCPUAffinity": affinity,
+        "args": ["/bin/grep", "Cpus_allowed_list", "/proc/self/status"],
+    });
+    let file = host.dir().join("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    host.tincan(["exec", "--process", file.to_str().unwrap(), "c"])
+}
+
 fn further_processes_have_their_cpus(host: &Host) {
     let b = bundle(host, "b", "exec sleep 1000", |_| ());
     apart(host, &format!("run -d -b {b} c"));
-    let process = |affinity: Value| {
-        let process = json!({
-            "cwd": "/", "user": {"uid": 0, "gid": 0}, "execCPUAffinity": affinity,
-            "args": ["/bin/grep", "Cpus_allowed_list", "/proc/self/status"],
-        });
-        let file = host.dir().join("process.json");
-        std::fs::write(&file, process.to_string()).unwrap();
-        host.tincan(["exec", "--process", file.to_str().unwrap(), "c"])
-    };
-    assert_eq!(
-        process(json!({"initial": "0"})).ok(),
-        "Cpus_allowed_list:\t0\n"
-    );
-    assert_eq!(
-        process(json!({"initial": "0-1", "final": "1"})).ok(),
-        "Cpus_allowed_list:\t1\n"
-    );
-    assert_eq!(
-        process(json!({"final": "0,0"})).ok(),
-        "Cpus_allowed_list:\t0\n"
-    );
-    let said = process(json!({"final": "4000"})).fails(125);
+    for affinity in [
+        json!({"initial": "0"}),
+        json!({"final": "0,0"}),
+        json!({"initial": "0", "final": "0"}),
+    ] {
+        let said = exec_on(host, affinity).ok();
+        assert_eq!(said, "Cpus_allowed_list:\t0\n");
+    }
+    let said = exec_on(host, json!({"final": "4000"})).fails(125);
     assert!(
         said.contains("c: choose the CPUs: Invalid argument"),
         "{said}"
     );
+    host.tincan(["delete", "--force", "c"]).ok();
+}
+
+fn further_processes_end_on_other_cpus(host: &Host) {
+    let b = bundle(host, "b", "exec sleep 1000", |_| ());
+    apart(host, &format!("run -d -b {b} c"));
+    for affinity in [
+        json!({"initial": "0-1", "final": "1"}),
+        json!({"initial": "0", "final": "1"}),
+    ] {
+        let said = exec_on(host, affinity).ok();
+        assert_eq!(said, "Cpus_allowed_list:\t1\n");
+    }
     host.tincan(["delete", "--force", "c"]).ok();
 }
 
