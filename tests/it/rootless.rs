@@ -402,7 +402,11 @@ fn a_full_or_closed_place_for_state_is_told(host: &Host) {
 fn a_holder_that_was_killed_is_told(host: &Host) {
     host.user_tincan(["run", "-d", "--name", "a", "--", "sleep", "1000"])
         .ok();
-    host.sh(&format!("kill -9 {}", holder().unwrap()));
+    let holder_was = holder().unwrap();
+    host.sh(&format!("kill -9 {holder_was}"));
+    host.wait_until("the holder is gone", || {
+        !Path::new(&format!("/proc/{holder_was}")).exists()
+    });
     let said = host.user_tincan(["run", "--", "true"]).fails(125);
     assert!(
         said.contains("is gone")
