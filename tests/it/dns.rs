@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -198,6 +198,14 @@ fn ask_stream(stream: &mut TcpStream, message: &[u8]) -> Vec<u8> {
     answer
 }
 
+/// Ends a connection, and waits until the server has too: while the kernel tries to tell it, for a minute where the way there is gone by
+/// then, the network namespace lives on (net/ipv4/tcp_timer.c, `tcp_orphan_retries`).
+fn hang_up(mut stream: TcpStream) {
+    stream.shutdown(Shutdown::Write).unwrap();
+    let rest = stream.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(rest, 0, "the server says more than it was asked");
+}
+
 /// What the servers of a network answer to a container: by both families and both transports the same.
 fn ask(host: &Host, container: &str, servers: [&str; 2], name: &str, kind: u16) -> Said {
     inside(host, container, || {
@@ -205,7 +213,9 @@ fn ask(host: &Host, container: &str, servers: [&str; 2], name: &str, kind: u16) 
         let mut all = Vec::new();
         for server in servers {
             all.push(read(&ask_raw(server, &message)));
-            all.push(read(&ask_stream(&mut stream(server), &message)));
+            let mut stream = stream(server);
+            all.push(read(&ask_stream(&mut stream, &message)));
+            hang_up(stream);
         }
         assert!(
             all.windows(2).all(|two| two[0] == two[1]),
