@@ -124,8 +124,7 @@ fn open(path: &Path) -> Result<(OwnedFd, Netlink), CniError> {
     let bad = |cause: io::Error| CniError::new(Code::Environment, format!("CNI_NETNS {}: {cause}", path.display()));
     let opened: OwnedFd = std::fs::File::open(path).map_err(bad)?.into();
     let inside = Netlink::open_in(opened.as_fd()).map_err(bad)?;
-    let host = netns::current().map_err(bad)?;
-    if netns::identity(opened.as_fd()).map_err(bad)? == netns::identity(host.as_fd()).map_err(bad)? {
+    if netns::is_current(opened.as_fd()).map_err(bad)? {
         return Err(bad(io::Error::other("is the host's own network namespace")));
     }
     Ok((opened, inside))

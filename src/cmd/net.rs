@@ -14,7 +14,7 @@ use crate::engine::network::{self, Holder, NetworkStateError};
 use crate::engine::publish;
 use crate::engine::undo;
 use crate::net::device;
-use crate::net::netlink::{Netlink, Refused};
+use crate::net::netlink::{Netlink, Refused, gone_is_fine};
 use crate::net::probe;
 use crate::net::wire::{self, Link, Owner};
 use crate::plan::interface::{Interface, InterfaceKind, InterfaceSpec};
@@ -57,12 +57,8 @@ pub fn check_own_network(
     container: &ContainerName,
     own: BorrowedFd<'_>,
 ) -> Result<(), NetworkError> {
-    let look = || -> std::io::Result<bool> {
-        let host = netns::current()?;
-        Ok(netns::identity(own)? == netns::identity(host.as_fd())?)
-    };
-    let is_host = look().map_err(|cause| asking("its network namespace", cause.into()))?;
-    if is_host {
+    let is_host = netns::is_current(own);
+    if is_host.map_err(|cause| asking("its network namespace", cause.into()))? {
         return Err(EngineError::from(NetworkStateError::OnHost(container.clone())).into());
     }
     Ok(())
@@ -82,10 +78,15 @@ pub fn check_new(
         let why = format!("is an interface of {container} already");
         return Err(BadWord::new("interface name", name.as_str(), why, "name=eth1").into());
     }
-    for addr in &words.addrs {
+    check_unused(inside, &words.addrs, &format!("in {container}"))
+}
+
+/// Refuses addresses that a link of a namespace has.
+fn check_unused(inside: &Netlink, addrs: &[IfAddr], place: &str) -> Result<(), NetworkError> {
+    for addr in addrs {
         let owner = wire::owner_of(inside, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
         if let Some(owner) = owner {
-            return Err(in_use(addr.ip, &format!("in {container}"), &owner));
+            return Err(in_use(addr.ip, place, &owner));
         }
     }
     Ok(())
@@ -492,18 +493,8 @@ impl Joined {
 
     /// Refuses addresses that somebody in the namespace has.
     fn check_free(&self, spec: &NetSpec) -> Result<(), NetworkError> {
-        for addr in spec.addrs() {
-            let owner =
-                wire::owner_of(&self.inside, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
-            if let Some(owner) = owner {
-                return Err(in_use(
-                    addr.ip,
-                    &format!("in {}", self.path.display()),
-                    &owner,
-                ));
-            }
-        }
-        Ok(())
+        let place = format!("in {}", self.path.display());
+        check_unused(&self.inside, spec.addrs(), &place)
     }
 }
 
@@ -1223,13 +1214,5 @@ impl Here<'_> {
             }
         }
         Ok(None)
-    }
-}
-
-/// A link that has gone by itself meanwhile is what was wanted.
-fn gone_is_fine(done: Result<(), Refused>) -> Result<(), Refused> {
-    match done {
-        Err(refused) if refused.errno == Errno::ENODEV => Ok(()),
-        other => other,
     }
 }

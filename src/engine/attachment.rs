@@ -16,10 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::error::{EngineError, describe};
 use super::fault;
 use super::hold::Engine;
-use super::network::entries;
 use super::publish;
-use super::state::{StateError, StateRoot, file_error, write_json};
-use crate::net::netlink::{Netlink, Refused};
+use super::state::{StateError, StateRoot, drafts, entries, file_error, write_json};
+use crate::net::netlink::{Netlink, Refused, gone_is_fine};
 use crate::net::wire;
 use crate::plan::name::{LinkName, Mac};
 use crate::plan::network::{Lease, NetworkName, Published};
@@ -165,14 +164,7 @@ impl Attachments<'_> {
     /// # Errors
     /// When the directory cannot be read.
     pub fn drafts(&self) -> Result<Vec<(PathBuf, ProcessId)>, StateError> {
-        let drafts = entries(&self.path)?;
-        let draft = drafts.iter().filter_map(|name| {
-            let mut parts = name.strip_prefix('.')?.splitn(3, '-');
-            let pid = parts.next()?.parse().ok()?;
-            let start = parts.next()?.parse().ok()?;
-            Some((self.path.join(name), ProcessId { pid, start }))
-        });
-        Ok(draft.collect())
+        drafts(&self.path)
     }
 
     /// Keeps others from working at it; none where it is gone, or another one of its name by now.
@@ -295,11 +287,7 @@ pub fn undo_locked(engine: &Engine, attachment: &Attachment) -> Result<(), Engin
             .map_err(|cause| failed(cause.into()))?;
         match &attachment.port {
             Some(port) if attachment.has_port(engine, &netlink).map_err(failed)? => {
-                match wire::delete(&netlink, port) {
-                    // It has gone with the namespace of its other end.
-                    Err(refused) if refused.errno == KernelErrno::ENODEV => Ok(()),
-                    other => other.map_err(failed),
-                }
+                gone_is_fine(wire::delete(&netlink, port)).map_err(failed)
             }
             _ => Ok(()),
         }

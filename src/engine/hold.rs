@@ -392,7 +392,7 @@ impl Engine {
 }
 
 /// A tenant by whom this process takes something.
-fn own_holder(tenant: &Tenant) -> Result<Holder, EngineError> {
+pub(super) fn own_holder(tenant: &Tenant) -> Result<Holder, EngineError> {
     let taker = ProcessId::own().map_err(|cause| {
         let deed = "look at tincan's own process";
         EngineError::of_deed(tenant.container(), deed, errno_of(&cause))

@@ -94,7 +94,7 @@ impl Networks<'_> {
     /// # Errors
     /// When the directory cannot be read.
     pub fn with_own(&self) -> Result<Vec<ContainerName>, StateError> {
-        let names = super::network::entries(&self.all_own())?;
+        let names = super::state::entries(&self.all_own())?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 

@@ -19,7 +19,7 @@ use super::fault;
 use super::hold::Engine;
 use super::names::rewrite;
 use super::publish;
-use super::state::{EndRecord, StateError, StateRoot, file_error, write_json};
+use super::state::{EndRecord, StateError, StateRoot, drafts, entries, file_error, write_json};
 use crate::net::bridge::{self, BridgeError};
 use crate::net::netlink::Netlink;
 use crate::net::{nft, wire};
@@ -472,14 +472,7 @@ impl Networks<'_> {
     /// # Errors
     /// When the directory cannot be read.
     pub fn drafts(&self) -> Result<Vec<(PathBuf, ProcessId)>, NetworkStateError> {
-        let drafts = entries(&self.path)?;
-        let draft = drafts.iter().filter_map(|name| {
-            let mut parts = name.strip_prefix('.')?.splitn(3, '-');
-            let pid = parts.next()?.parse().ok()?;
-            let start = parts.next()?.parse().ok()?;
-            Some((self.path.join(name), ProcessId { pid, start }))
-        });
-        Ok(draft.collect())
+        Ok(drafts(&self.path)?)
     }
 
     /// Takes an address for a container, unless somebody has it.
@@ -895,16 +888,4 @@ pub fn clear_orphans(engine: &Engine) -> Result<Vec<NetworkName>, NetworkStateEr
         cleared.push(name);
     }
     Ok(cleared)
-}
-
-pub(super) fn entries(path: &Path) -> Result<Vec<String>, StateError> {
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(file_error(path))?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.extend(entry.map_err(file_error(path))?.file_name().into_string());
-    }
-    Ok(names)
 }

@@ -16,17 +16,16 @@ use rustix::io::Errno;
 
 use super::error::EngineError;
 use super::fault;
-use super::hold::Engine;
+use super::hold::{Engine, own_holder};
 use super::network::{self, Holder, NetworkStateError, Networks};
 use super::state::{State, StateError, Undo, file_error};
-use crate::net::netlink::Netlink;
+use crate::net::netlink::{Netlink, gone_is_fine};
 use crate::net::{nft, sockets, wire};
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::{PortSet, Protocol, Publish};
 use crate::plan::network::{Network, NetworkName, Published};
 use crate::plan::tenant::Tenant;
-use crate::sys::process::ProcessId;
-use crate::sys::{errno_of, socket};
+use crate::sys::socket;
 
 /// Why a port cannot be published.
 #[derive(Debug, thiserror::Error)]
@@ -563,13 +562,7 @@ pub fn add(engine: &Engine, name: &ContainerName, publish: &[Publish]) -> Result
     engine
         .join_network()
         .map_err(|errno| EngineError::of_deed(name, "enter the host's network", errno))?;
-    let taker = ProcessId::own().map_err(|cause| {
-        EngineError::of_deed(name, "look at tincan's own process", errno_of(&cause))
-    })?;
-    let holder = Holder {
-        tenant: tenant.clone(),
-        taker,
-    };
+    let holder = own_holder(&tenant)?;
     engine.root.networks().reserve(&published, &holder)??;
     // Until the ports lead to it nobody undoes what the journal says of them.
     let Some(_lock) = engine.root.lock(&state)? else {
@@ -618,14 +611,11 @@ fn reflect(engine: &Engine, netlink: &Netlink, tenant: &Tenant) -> Result<(), En
     let networks: BTreeSet<NetworkName> = published.map(|one| one.network).collect();
     for network in networks {
         for (port, _) in network::ports_of(engine, tenant, &network)? {
-            match wire::reflect(netlink, &port) {
-                Err(refused) if refused.errno == nix::errno::Errno::ENODEV => {}
-                other => other.map_err(|cause| EngineError::Wire {
-                    container: "host".to_owned(),
-                    action: format!("reflect on the port {port}"),
-                    cause,
-                })?,
-            }
+            gone_is_fine(wire::reflect(netlink, &port)).map_err(|cause| EngineError::Wire {
+                container: "host".to_owned(),
+                action: format!("reflect on the port {port}"),
+                cause,
+            })?;
         }
     }
     Ok(())

@@ -285,6 +285,31 @@ pub(super) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> StateError + 
     }
 }
 
+/// The names in a directory; one that does not exist has none.
+pub(super) fn entries(path: &Path) -> Result<Vec<String>, StateError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(file_error(path))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(file_error(path))?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+/// What is half made in a directory, `.PID-START-NAME`, with the process that is or was at it.
+pub(super) fn drafts(path: &Path) -> Result<Vec<(PathBuf, ProcessId)>, StateError> {
+    let entries = entries(path)?;
+    let drafts = entries.iter().filter_map(|name| {
+        let mut parts = name.strip_prefix('.')?.splitn(3, '-');
+        let pid = parts.next()?.parse().ok()?;
+        let start = parts.next()?.parse().ok()?;
+        Some((path.join(name), ProcessId { pid, start }))
+    });
+    Ok(drafts.collect())
+}
+
 impl StateRoot {
     /// The state root at this path, which need not exist yet.
     pub fn new(path: PathBuf) -> Self {
@@ -408,8 +433,7 @@ impl StateRoot {
     /// # Errors
     /// When the directory cannot be read; one that does not exist has none.
     pub fn names(&self) -> Result<Vec<ContainerName>, StateError> {
-        let mut names: Vec<ContainerName> = self
-            .entries()?
+        let mut names: Vec<ContainerName> = entries(&self.0)?
             .iter()
             .filter_map(|name| name.parse().ok())
             .collect();
@@ -422,29 +446,7 @@ impl StateRoot {
     /// # Errors
     /// As [`StateRoot::names`].
     pub fn drafts(&self) -> Result<Vec<(PathBuf, ProcessId)>, StateError> {
-        Ok(self
-            .entries()?
-            .iter()
-            .filter_map(|name| {
-                let mut parts = name.strip_prefix('.')?.splitn(3, '-');
-                let pid = parts.next()?.parse().ok()?;
-                let start = parts.next()?.parse().ok()?;
-                Some((self.0.join(name), ProcessId { pid, start }))
-            })
-            .collect())
-    }
-
-    fn entries(&self) -> Result<Vec<String>, StateError> {
-        let entries = match fs::read_dir(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(file_error(&self.0))?,
-        };
-        entries
-            .filter_map(|entry| match entry {
-                Ok(entry) => entry.file_name().into_string().ok().map(Ok),
-                Err(cause) => Some(Err(file_error(&self.0)(cause))),
-            })
-            .collect()
+        drafts(&self.0)
     }
 
     /// Where a container is in its life, by what the kernel and the start socket say.

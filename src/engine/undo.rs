@@ -23,7 +23,7 @@ use super::outside;
 use super::plugin;
 use super::publish;
 use super::state::{InterfaceRecord, State, StateError, Status, Undo};
-use crate::net::netlink::{Netlink, Refused};
+use crate::net::netlink::{Netlink, Refused, gone_is_fine};
 use crate::net::wire;
 use crate::plan::interface::Loan;
 use crate::plan::name::{ContainerName, LinkName};
@@ -221,16 +221,12 @@ fn remove_lasting(
             }
         }
     };
-    let gone = |refused: &Refused| refused.errno == nix::errno::Errno::ENODEV;
     match wire::link_by_name(&netlink, &link.interface) {
         Ok(found) if link.mac.is_none() || found.mac == link.mac => {}
-        Err(refused) if !gone(&refused) => return Err(failed(refused)),
-        _ => return Ok(()),
+        Ok(_) => return Ok(()),
+        Err(refused) => return gone_is_fine(Err(refused)).map_err(failed),
     }
-    match wire::delete(&netlink, &link.interface) {
-        Err(refused) if !gone(&refused) => Err(failed(refused)),
-        _ => Ok(()),
-    }
+    gone_is_fine(wire::delete(&netlink, &link.interface)).map_err(failed)
 }
 
 /// Clears away what a stopped `run -- CMD` or `pair` of this name left, so that the name is free. Anything else stays.
@@ -379,19 +375,15 @@ pub enum Cleared {
 pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
     let mut cleared = Vec::new();
     let mut failure = None;
-    for (path, creator) in engine.root.drafts()? {
-        if !creator.is_alive() {
-            match fs::remove_dir_all(&path) {
-                Ok(()) => cleared.push(Cleared::Draft(path)),
-                Err(cause) => failure = Some(StateError::File { path, cause }.into()),
-            }
-        }
-    }
     let networks = engine.root.networks();
-    let drafts = networks.drafts()?.into_iter();
-    for (path, creator) in drafts.chain(engine.root.attachments().drafts()?) {
+    let drafts = [
+        engine.root.drafts()?,
+        networks.drafts()?,
+        engine.root.attachments().drafts()?,
+    ];
+    for (path, creator) in drafts.into_iter().flatten() {
         if !creator.is_alive() {
-            // Of a removal that was killed.
+            // Of a network's removal that was killed.
             if dns::end(&path).is_err() {
                 continue;
             }
@@ -510,13 +502,9 @@ fn delete_link(
     interface: &LinkName,
 ) -> Result<(), EngineError> {
     let (_netns, netlink) = enter_running(engine, container)?;
-    match wire::delete(&netlink, interface) {
-        // It was never made, or has gone by itself.
-        Err(refused) if refused.errno == nix::errno::Errno::ENODEV => Ok(()),
-        other => other.map_err(|cause| EngineError::Wire {
-            container: container.to_string(),
-            action: format!("delete the link {interface}"),
-            cause,
-        }),
-    }
+    gone_is_fine(wire::delete(&netlink, interface)).map_err(|cause| EngineError::Wire {
+        container: container.to_string(),
+        action: format!("delete the link {interface}"),
+        cause,
+    })
 }

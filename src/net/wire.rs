@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
@@ -203,12 +203,7 @@ fn set_ipv6(name: &LinkName, netns: Option<BorrowedFd<'_>>, parameter: &str, val
     match netns {
         None => write(),
         Some(there) => {
-            let Ok(own) = netns::current() else { return };
-            if netns::enter(there).is_ok() {
-                write();
-                netns::enter(own.as_fd())
-                    .expect("a thread can return to its own network namespace");
-            }
+            let _ = netns::within(there, write);
         }
     }
 }

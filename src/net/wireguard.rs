@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use netlink_sys::protocols::NETLINK_GENERIC;
 use netlink_sys::{Socket, SocketAddr as Kernel};
@@ -64,11 +64,7 @@ fn open_in(netns: Option<BorrowedFd<'_>>) -> io::Result<Socket> {
     let Some(there) = netns else {
         return Socket::new(NETLINK_GENERIC);
     };
-    let own = netns::current()?;
-    netns::enter(there)?;
-    let opened = Socket::new(NETLINK_GENERIC);
-    netns::enter(own.as_fd()).expect("a thread can return to its own network namespace");
-    opened
+    netns::within(there, || Socket::new(NETLINK_GENERIC))?
 }
 
 /// The peers, as lists of which each fits into a message.

@@ -18,22 +18,27 @@ pub fn current() -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// As fstat(2).
-pub fn identity(netns: BorrowedFd) -> io::Result<(u64, u64)> {
+fn identity(netns: BorrowedFd) -> io::Result<(u64, u64)> {
     let status = rustix::fs::fstat(netns)?;
     Ok((status.st_dev, status.st_ino))
+}
+
+/// Whether it is the calling thread's own network namespace.
+///
+/// # Errors
+/// As fstat(2) and open(2).
+pub fn is_current(netns: BorrowedFd) -> io::Result<bool> {
+    Ok(identity(netns)? == identity(current()?.as_fd())?)
 }
 
 /// Which network namespace it is among all that there have been since the machine started: the number of its inode, which the kernel soon
 /// gives to another, and its cookie, 0 where the kernel has none (before Linux 5.14).
 ///
 /// # Errors
-/// As fstat(2), socket(2) and [`enter`].
+/// As fstat(2), socket(2) and [`within`].
 pub fn incarnation(netns: BorrowedFd) -> io::Result<(u64, u64)> {
     let (_, inode) = identity(netns)?;
-    let own = current()?;
-    enter(netns)?;
-    let socket = UnixDatagram::unbound();
-    enter(own.as_fd()).expect("a thread can return to its own network namespace");
+    let socket = within(netns, UnixDatagram::unbound)?;
     Ok((inode, cookie(socket?.as_fd())?.unwrap_or(0)))
 }
 
@@ -65,6 +70,22 @@ fn cookie(socket: BorrowedFd) -> io::Result<Option<u64>> {
 /// EPERM without CAP_SYS_ADMIN here or in the user namespace that owns it; EINVAL where it is no network namespace.
 pub fn enter(netns: BorrowedFd) -> Result<(), Errno> {
     setns(netns, CloneFlags::CLONE_NEWNET).map_err(|errno| Errno::from_raw_os_error(errno as i32))
+}
+
+/// Does something in a network namespace, where the calling thread goes and comes back from: that costs 20–30 µs, a thread that goes and
+/// ends there 400–700 µs (measured on Linux 6.18).
+///
+/// # Errors
+/// As [`current`] and [`enter`]; then nothing was done.
+///
+/// # Panics
+/// When the thread cannot come back.
+pub fn within<T>(netns: BorrowedFd, deed: impl FnOnce() -> T) -> io::Result<T> {
+    let own = current()?;
+    enter(netns)?;
+    let done = deed();
+    enter(own.as_fd()).expect("a thread can return to its own network namespace");
+    Ok(done)
 }
 
 /// Moves the calling thread into a new network namespace (unshare(2)).

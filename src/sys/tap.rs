@@ -1,7 +1,7 @@
 //! Tap devices (Documentation/networking/tuntap.rst).
 
 use std::fs::OpenOptions;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
@@ -15,11 +15,7 @@ use super::{errno_of, last_errno, netns};
 /// # Panics
 /// When the thread cannot come back from there.
 pub fn create(netns: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
-    let own = netns::current().map_err(|e| errno_of(&e))?;
-    netns::enter(netns)?;
-    let made = create_here(name);
-    netns::enter(own.as_fd()).expect("a thread can return to its own network namespace");
-    made
+    netns::within(netns, || create_here(name)).map_err(|e| errno_of(&e))?
 }
 
 /// The device is of the network namespace that /dev/net/tun was opened in (`tun_chr_open`, drivers/net/tun.c).
