@@ -20,8 +20,8 @@ use crate::engine::publish;
 use crate::engine::state::{StateError, StateRoot};
 use crate::net::bridge::{self, BridgeError};
 use crate::net::netlink::Netlink;
-use crate::net::wire::{self, Site};
 use crate::net::nft;
+use crate::net::wire::{self, Site};
 use crate::plan::cni::{self, Call, CniError, Code, Config, Interface, Target};
 use crate::plan::name::{BadWord, IfAddr};
 use crate::plan::net::WireSpec;
@@ -47,7 +47,9 @@ pub fn run(_: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     let asked = read
         .map_err(|cause| CniError::new(Code::Io, format!("read the configuration: {cause}")))
         .and_then(|_| cni::decode(&input));
-    let version = asked.as_ref().map_or(cni::VERSIONS[cni::VERSIONS.len() - 1], cni::version_of);
+    let version = asked
+        .as_ref()
+        .map_or(cni::VERSIONS[cni::VERSIONS.len() - 1], cni::version_of);
     match asked.and_then(|value| answer(value, engine)) {
         Ok(answer) => {
             if !answer.is_null() {
@@ -69,8 +71,15 @@ fn answer(value: Value, engine: &Engine) -> Result<Value, CniError> {
     }
     let config = Config::read(value, &call)?;
     if !rustix::process::geteuid().is_root() {
-        let code = if call == Call::Status { Code::Unavailable } else { Code::Failed };
-        return Err(CniError::new(code, "a CNI plugin makes links on the host, which only root may"));
+        let code = if call == Call::Status {
+            Code::Unavailable
+        } else {
+            Code::Failed
+        };
+        return Err(CniError::new(
+            code,
+            "a CNI plugin makes links on the host, which only root may",
+        ));
     }
     let Some(root) = &config.state_root else {
         return perform(&call, &config, engine);
@@ -106,9 +115,14 @@ fn told(error: &anyhow::Error) -> CniError {
     });
     let is_file = matches!(
         engine,
-        Some(EngineError::State(StateError::File { .. }) | EngineError::Network(NetworkStateError::State(StateError::File { .. })))
+        Some(
+            EngineError::State(StateError::File { .. })
+                | EngineError::Network(NetworkStateError::State(StateError::File { .. }))
+        )
     );
-    let is_word = error.is::<BadWord>() || error.is::<Usage>() || matches!(network, Some(NetworkError::Word(_)));
+    let is_word = error.is::<BadWord>()
+        || error.is::<Usage>()
+        || matches!(network, Some(NetworkError::Word(_)));
     let code = match network {
         // Somebody may leave.
         Some(NetworkError::Full { .. }) => Code::TryAgain,
@@ -121,7 +135,12 @@ fn told(error: &anyhow::Error) -> CniError {
 
 /// A container's network namespace, which is not the host's.
 fn open(path: &Path) -> Result<(OwnedFd, Netlink), CniError> {
-    let bad = |cause: io::Error| CniError::new(Code::Environment, format!("CNI_NETNS {}: {cause}", path.display()));
+    let bad = |cause: io::Error| {
+        CniError::new(
+            Code::Environment,
+            format!("CNI_NETNS {}: {cause}", path.display()),
+        )
+    };
     let opened: OwnedFd = std::fs::File::open(path).map_err(bad)?.into();
     let inside = Netlink::open_in(opened.as_fd()).map_err(bad)?;
     if netns::is_current(opened.as_fd()).map_err(bad)? {
@@ -143,7 +162,10 @@ fn network_of(config: &Config, engine: &Engine) -> anyhow::Result<Network> {
             return Ok(network);
         }
         let is_taken = |error: &anyhow::Error| {
-            matches!(error.downcast_ref(), Some(EngineError::Network(NetworkStateError::Taken(_))))
+            matches!(
+                error.downcast_ref(),
+                Some(EngineError::Network(NetworkStateError::Taken(_)))
+            )
         };
         match network::create(engine, &config.network()?) {
             // By another call, at the same time.
@@ -171,7 +193,8 @@ fn add(target: &Target, ips: &[IpAddr], config: &Config, engine: &Engine) -> any
         published: Vec::new(),
     };
     let step = |step| {
-        fault::at("cni", step).map_err(|errno| EngineError::of_deed(&id.container, "attach it", errno))
+        fault::at("cni", step)
+            .map_err(|errno| EngineError::of_deed(&id.container, "attach it", errno))
     };
     step(0)?;
     let attachments = engine.root.attachments();
@@ -211,7 +234,9 @@ impl Asked<'_> {
         attachment: &mut Attachment,
         step: &dyn Fn(usize) -> Result<(), EngineError>,
     ) -> anyhow::Result<Value> {
-        let Asked { config, network, .. } = *self;
+        let Asked {
+            config, network, ..
+        } = *self;
         let attachments = engine.root.attachments();
         let id = attachment.id.clone();
         let tenant = Tenant::from(&id);
@@ -237,7 +262,8 @@ impl Asked<'_> {
         step(3)?;
         let leads = |v4| -> anyhow::Result<bool> {
             let has = wire::has_default_route(self.inside, v4);
-            Ok(!network.internal && !has.map_err(|cause| refused(&id, "look at its routes", cause))?)
+            Ok(!network.internal
+                && !has.map_err(|cause| refused(&id, "look at its routes", cause))?)
         };
         let end = PortEnd {
             name: port,
@@ -270,7 +296,8 @@ impl Asked<'_> {
         step(5)?;
         let [far, near] = &wire.ends;
         let look = |netlink: &Netlink, name, sandbox| -> anyhow::Result<Interface> {
-            let link = wire::link_by_name(netlink, name).map_err(|cause| refused(&id, "look at it", cause))?;
+            let link = wire::link_by_name(netlink, name)
+                .map_err(|cause| refused(&id, "look at it", cause))?;
             Ok(Interface {
                 name: name.clone(),
                 mac: link.mac,
@@ -284,8 +311,16 @@ impl Asked<'_> {
             look(self.inside, &near.name, Some(attachment.netns.clone()))?,
         ];
         let gateway = |addr: &IfAddr| network.subnets.iter().find(|it| it.prefix.covers(addr.ip));
-        let addrs = near.addrs.iter().filter_map(|it| Some((it.addr, gateway(&it.addr)?.gateway)));
-        let answer = cni::success(config, &interfaces, &addrs.collect::<Vec<_>>(), &near.routes);
+        let addrs = near
+            .addrs
+            .iter()
+            .filter_map(|it| Some((it.addr, gateway(&it.addr)?.gateway)));
+        let answer = cni::success(
+            config,
+            &interfaces,
+            &addrs.collect::<Vec<_>>(),
+            &near.routes,
+        );
         attachment.whole = true;
         attachments.save(attachment).map_err(EngineError::from)?;
         step(6)?;
@@ -316,9 +351,15 @@ fn refused(id: &AttachmentId, action: &str, cause: crate::net::netlink::Refused)
 
 /// Undoes what ADD did; what it did not, or what is undone already, is success.
 fn del(id: &AttachmentId, config: &Config, engine: &Engine) -> anyhow::Result<()> {
-    let attachment = engine.root.attachments().load(id).map_err(EngineError::from)?;
+    let attachment = engine
+        .root
+        .attachments()
+        .load(id)
+        .map_err(EngineError::from)?;
     match attachment {
-        Some(attachment) if attachment.network == config.name => Ok(attachment::undo(engine, &attachment)?),
+        Some(attachment) if attachment.network == config.name => {
+            Ok(attachment::undo(engine, &attachment)?)
+        }
         _ => Ok(()),
     }
 }
@@ -328,15 +369,26 @@ fn check(target: &Target, config: &Config, engine: &Engine) -> anyhow::Result<()
     let id = &target.id;
     let changed = |msg: String| Err(CniError::new(Code::Changed, format!("{id}: {msg}")).into());
     let Some(result) = &config.prev_result else {
-        return Err(CniError::new(Code::Config, "the configuration has no prevResult, which CHECK is about").into());
+        return Err(CniError::new(
+            Code::Config,
+            "the configuration has no prevResult, which CHECK is about",
+        )
+        .into());
     };
     let (namespace, inside) = open(&target.netns)?;
-    let found = engine.root.attachments().load(id).map_err(EngineError::from)?;
+    let found = engine
+        .root
+        .attachments()
+        .load(id)
+        .map_err(EngineError::from)?;
     let Some(attachment) = found.filter(|it| it.whole && it.network == config.name) else {
         return changed(format!("is not attached to network {}", config.name));
     };
     if netns::incarnation(namespace.as_fd())? != attachment.namespace {
-        return changed(format!("{} is another namespace now", target.netns.display()));
+        return changed(format!(
+            "{} is another namespace now",
+            target.netns.display()
+        ));
     }
     let network = network_of(config, engine)?;
     let host = engine.host_netlink()?;
@@ -348,24 +400,43 @@ fn check(target: &Target, config: &Config, engine: &Engine) -> anyhow::Result<()
         return changed(format!("the bridge {} is gone; {put_back}", network.bridge));
     };
     if !nft::is_there(&network)? {
-        return changed(format!("the rules of network {} are gone; {put_back}", network.name));
+        return changed(format!(
+            "the rules of network {} are gone; {put_back}",
+            network.name
+        ));
     }
-    let has_port = attachment.has_port(engine, &host).map_err(|cause| refused(id, "look at the host's end", cause))?;
+    let has_port = attachment
+        .has_port(engine, &host)
+        .map_err(|cause| refused(id, "look at the host's end", cause))?;
     let Some(port) = attachment.port.as_ref().filter(|_| has_port) else {
         return changed("the host's end of its wire is gone".to_owned());
     };
-    let port = wire::link_by_name(&host, port).map_err(|cause| refused(id, "look at the host's end", cause))?;
+    let port = wire::link_by_name(&host, port)
+        .map_err(|cause| refused(id, "look at the host's end", cause))?;
     if port.controller != Some(bridge.index) {
-        return changed(format!("{} is no port of {}; {put_back}", port.name, network.bridge));
+        return changed(format!(
+            "{} is no port of {}; {put_back}",
+            port.name, network.bridge
+        ));
     }
     let published: Vec<&Published> = attachment.published.iter().collect();
     if !published.is_empty() && !nft::leads(&network.bridge, &published)? {
-        let all: Vec<String> = published.iter().map(|one| one.publish.to_string()).collect();
-        return changed(format!("ports {} do not all lead to it; {put_back}", all.join(", ")));
+        let all: Vec<String> = published
+            .iter()
+            .map(|one| one.publish.to_string())
+            .collect();
+        return changed(format!(
+            "ports {} do not all lead to it; {put_back}",
+            all.join(", ")
+        ));
     }
     let links = wire::links(&inside).map_err(|cause| refused(id, "look at its links", cause))?;
     let Some(link) = links.iter().find(|link| link.name == id.interface.as_str()) else {
-        return changed(format!("there is no {} in {}", id.interface, target.netns.display()));
+        return changed(format!(
+            "there is no {} in {}",
+            id.interface,
+            target.netns.display()
+        ));
     };
     if !link.up {
         return changed("is down".to_owned());
@@ -383,9 +454,16 @@ fn check(target: &Target, config: &Config, engine: &Engine) -> anyhow::Result<()
     }
     for v4 in [true, false] {
         let everywhere = json!(IfAddr::everything(v4));
-        let routes = result.get("routes").and_then(Value::as_array).into_iter().flatten();
+        let routes = result
+            .get("routes")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
         let wanted = routes.into_iter().any(|route| route["dst"] == everywhere);
-        let has = || wire::has_default_route(&inside, v4).map_err(|cause| refused(id, "look at its routes", cause));
+        let has = || {
+            wire::has_default_route(&inside, v4)
+                .map_err(|cause| refused(id, "look at its routes", cause))
+        };
         if wanted && !has()? {
             let family = if v4 { "IPv4" } else { "IPv6" };
             return changed(format!("has no default route for {family}"));
@@ -400,9 +478,13 @@ fn gc(config: &Config, engine: &Engine) -> anyhow::Result<()> {
         let msg = "the configuration has no `cni.dev/valid-attachments`, which GC is about";
         return Err(CniError::new(Code::Config, msg).into());
     };
-    attachment::clear(engine, |it| it.network == config.name && !valid.contains(&it.id))?;
+    attachment::clear(engine, |it| {
+        it.network == config.name && !valid.contains(&it.id)
+    })?;
     let networks = engine.root.networks();
-    networks.clear_stale(&config.name).map_err(EngineError::from)?;
+    networks
+        .clear_stale(&config.name)
+        .map_err(EngineError::from)?;
     networks.clear_stale_ports().map_err(EngineError::from)?;
     Ok(())
 }
@@ -411,7 +493,10 @@ fn gc(config: &Config, engine: &Engine) -> anyhow::Result<()> {
 fn status(config: &Config, engine: &Engine) -> anyhow::Result<()> {
     let unavailable = |msg: String| CniError::new(Code::Unavailable, msg);
     if !nft::is_supported() {
-        return Err(unavailable("this kernel has no nftables; `tincan doctor` shows what would provide it".to_owned()).into());
+        return Err(unavailable(
+            "this kernel has no nftables; `tincan doctor` shows what would provide it".to_owned(),
+        )
+        .into());
     }
     let networks = engine.root.networks();
     let network = match networks.load(&config.name) {
@@ -421,17 +506,28 @@ fn status(config: &Config, engine: &Engine) -> anyhow::Result<()> {
         }
         other => other.map_err(EngineError::from)?,
     };
-    config.check(&network).map_err(|error| unavailable(error.msg))?;
+    config
+        .check(&network)
+        .map_err(|error| unavailable(error.msg))?;
     let host = engine.host_netlink()?;
     let alias = crate::engine::network::alias(&engine.root, &network);
     if let Err(cause @ BridgeError::Foreign(_)) = bridge::find(&host, &network, &alias) {
-        return Err(CniError::new(Code::Limited, format!("network {}: {cause}", network.name)).into());
+        return Err(
+            CniError::new(Code::Limited, format!("network {}: {cause}", network.name)).into(),
+        );
     }
     let taken = networks.taken(&network.name).map_err(EngineError::from)?;
     for subnet in &network.subnets {
-        let mut free = subnet.prefix.others().filter(|ip| *ip != subnet.gateway && !taken.contains(ip));
+        let mut free = subnet
+            .prefix
+            .others()
+            .filter(|ip| *ip != subnet.gateway && !taken.contains(ip));
         if free.next().is_none() {
-            return Err(unavailable(format!("network {} is full: no address of {} is free", network.name, subnet.prefix)).into());
+            return Err(unavailable(format!(
+                "network {} is full: no address of {} is free",
+                network.name, subnet.prefix
+            ))
+            .into());
         }
     }
     Ok(())

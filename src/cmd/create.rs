@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use super::bundle::{self, BundleArgs};
 use super::names::Names;
-use super::plugins::Plugins;
-use super::net::Remains;
-use super::run::has_terminal;
 use super::net;
+use super::net::Remains;
+use super::plugins::Plugins;
+use super::run::has_terminal;
 use crate::engine::hold::Engine;
 use crate::engine::undo;
 use crate::engine::user::Need;
@@ -48,7 +48,14 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         nodes: vec![node],
         ..Topology::default()
     };
-    net::attach(engine, &mut topology, 0, &asked.net, &asked.publish, Remains::Clear)?;
+    net::attach(
+        engine,
+        &mut topology,
+        0,
+        &asked.net,
+        &asked.publish,
+        Remains::Clear,
+    )?;
     let up = engine
         .raise(&topology)?
         .pop()

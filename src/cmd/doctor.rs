@@ -43,7 +43,11 @@ impl Finding {
             what: what.into(),
             there,
             needed: false,
-            note: if there { String::new() } else { from.to_owned() },
+            note: if there {
+                String::new()
+            } else {
+                from.to_owned()
+            },
         }
     }
 
@@ -184,22 +188,27 @@ fn cgroups(engine: &Engine) -> anyhow::Result<Vec<Finding>> {
     };
     let mut findings = vec![v2];
     for controller in CONTROLLERS {
-        let in_v1 = if controller == "io" { "blkio" } else { controller };
+        let in_v1 = if controller == "io" {
+            "blkio"
+        } else {
+            controller
+        };
         let v1 = layout.v1.iter().find(|it| it.has(in_v1));
         let found = v1.or(layout.v2.as_ref().filter(|it| it.has(controller)));
-        let mut finding = Finding::new(
-            "cgroup",
-            controller,
-            found.is_some(),
-            "no hierarchy has it",
-        );
+        let mut finding =
+            Finding::new("cgroup", controller, found.is_some(), "no hierarchy has it");
         if let Some(found) = found {
             finding.note = found.mount_point.display().to_string();
         }
         findings.push(finding);
     }
     let psi = Path::new("/proc/pressure/cpu").exists();
-    findings.push(Finding::new("cgroup", "pressure", psi, "CONFIG_PSI, and psi=1 at boot"));
+    findings.push(Finding::new(
+        "cgroup",
+        "pressure",
+        psi,
+        "CONFIG_PSI, and psi=1 at boot",
+    ));
     Ok(findings)
 }
 

@@ -216,7 +216,11 @@ fn process(args: &Args, state: &State) -> anyhow::Result<Process> {
         return Ok(process);
     }
     if args.command.is_empty() {
-        return Err(Usage::new("there is no command", format!("tincan exec {} COMMAND", args.id)).into());
+        return Err(Usage::new(
+            "there is no command",
+            format!("tincan exec {} COMMAND", args.id),
+        )
+        .into());
     }
     let mut process = own_process(state)?;
     process.set_args(Some(args.command.clone()));
@@ -252,7 +256,9 @@ fn process(args: &Args, state: &State) -> anyhow::Result<Process> {
     let mut env = process.env().clone().unwrap_or_default();
     for pair in &args.env {
         if pair.find('=').is_none_or(|at| at == 0) {
-            return Err(BadWord::new("variable", pair, "has no name or no `=`", "KEY=value").into());
+            return Err(
+                BadWord::new("variable", pair, "has no name or no `=`", "KEY=value").into(),
+            );
         }
         env.push(pair.clone());
     }
@@ -272,7 +278,9 @@ fn own_process(state: &State) -> anyhow::Result<Process> {
     let mut process = workload.process.clone();
     if state.origin == Origin::Command && state.rootfs == Path::new("/") {
         // Over the host's files nothing was taken from the command, and nothing is taken from this one.
-        let all: Vec<_> = caps::read(None, caps::CapSet::Permitted)?.into_iter().collect();
+        let all: Vec<_> = caps::read(None, caps::CapSet::Permitted)?
+            .into_iter()
+            .collect();
         process.set_capabilities(Some(every_capability(&all)?));
     }
     Ok(process)
@@ -288,10 +296,18 @@ fn with_capabilities(process: &Process, more: &[String]) -> anyhow::Result<Linux
     for word in more {
         let bad = || BadWord::new("capability", word, "is no capability", "CAP_NET_ADMIN");
         let known = oci::capability(word).ok_or_else(bad)?;
-        asked.push(serde_json::from_value(serde_json::json!(known.to_string()))?);
+        asked.push(serde_json::from_value(serde_json::json!(
+            known.to_string()
+        ))?);
     }
     let add = |set: &Option<Capabilities>| {
-        Some(set.iter().flatten().chain(&asked).copied().collect::<Capabilities>())
+        Some(
+            set.iter()
+                .flatten()
+                .chain(&asked)
+                .copied()
+                .collect::<Capabilities>(),
+        )
     };
     sets.set_bounding(add(sets.bounding()));
     sets.set_effective(add(sets.effective()));

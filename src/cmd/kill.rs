@@ -40,7 +40,11 @@ impl FromStr for SignalNumber {
                 .ok_or_else(unknown);
         }
         let upper = word.to_ascii_uppercase();
-        let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+        let name = if upper.starts_with("SIG") {
+            upper
+        } else {
+            format!("SIG{upper}")
+        };
         match (name.as_str(), Signal::from_str(&name)) {
             (_, Ok(signal)) => Ok(SignalNumber(signal as i32)),
             ("SIGRTMIN", _) => Ok(SignalNumber(libc::SIGRTMIN())),
@@ -56,7 +60,10 @@ impl FromStr for SignalNumber {
 /// A real-time signal by its distance from the first or the last (signal(7)).
 fn real_time(name: &str) -> Option<i32> {
     let offset = |text: &str| text.parse::<u8>().ok().map(i32::from);
-    match (name.strip_prefix("SIGRTMIN+"), name.strip_prefix("SIGRTMAX-")) {
+    match (
+        name.strip_prefix("SIGRTMIN+"),
+        name.strip_prefix("SIGRTMAX-"),
+    ) {
         (Some(text), _) => Some(libc::SIGRTMIN() + offset(text)?),
         (_, Some(text)) => Some(libc::SIGRTMAX() - offset(text)?),
         _ => None,
@@ -72,8 +79,13 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         cause,
     };
     // Without a cgroup, which a user may not have, there is the first process, with which all of its pid namespace go.
-    let location = state.cgroup.as_ref().filter(|it| it.directories().next().is_some());
-    if args.all && let Some(location) = location {
+    let location = state
+        .cgroup
+        .as_ref()
+        .filter(|it| it.directories().next().is_some());
+    if args.all
+        && let Some(location) = location
+    {
         location.kill_all(args.signal.0).map_err(failed)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -82,7 +94,9 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     };
     process::signal(pidfd.as_fd(), args.signal.0)
         .map_err(|errno| EngineError::of_deed(&args.id, "send the signal", errno))?;
-    if args.signal.0 == libc::SIGKILL && let Some(location) = &state.cgroup {
+    if args.signal.0 == libc::SIGKILL
+        && let Some(location) = &state.cgroup
+    {
         location.let_killed_go().map_err(failed)?;
     }
     Ok(ExitCode::SUCCESS)

@@ -109,7 +109,10 @@ fn add(
         return Err(Usage::new(both, right).into());
     }
     if let Some(rootfs) = first.rootfs.as_ref().or(second.rootfs.as_ref()) {
-        let word = format!("rootfs={} has no place here: both run already", rootfs.display());
+        let word = format!(
+            "rootfs={} has no place here: both run already",
+            rootfs.display()
+        );
         return Err(Usage::new(word, right).into());
     }
     let a = place(engine, first, second, dry_run)?;
@@ -123,7 +126,11 @@ fn add(
     if dry_run.is_asked() {
         return dry_run.print(engine, &topology);
     }
-    let keeper = if first.container.as_str() == HOST { second } else { first };
+    let keeper = if first.container.as_str() == HOST {
+        second
+    } else {
+        first
+    };
     put(engine, &topology, &keeper.container)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -190,9 +197,11 @@ fn put_interface(
         old.interface == pending.interface && !old.pending.is_some_and(ProcessId::is_alive)
     };
     for old in recorded.iter().filter(is_gone) {
-        root.forget_interface(container, old).map_err(EngineError::from)?;
+        root.forget_interface(container, old)
+            .map_err(EngineError::from)?;
     }
-    root.record_interface(container, &pending, adder).map_err(EngineError::from)?;
+    root.record_interface(container, &pending, adder)
+        .map_err(EngineError::from)?;
     let made = || -> Result<(), EngineError> {
         if let Some(loan) = interface.kind.loan() {
             loan::begin(engine, &state, loan)?;
@@ -226,9 +235,11 @@ pub fn put(engine: &Engine, topology: &Topology, keeper: &ContainerName) -> anyh
     let adder = ProcessId::own()?;
     let pending = WireRecord::of(&topology.wires[0], topology, Some(adder));
     let root = &engine.root;
-    root.record_link(keeper, &pending, adder).map_err(EngineError::from)?;
+    root.record_link(keeper, &pending, adder)
+        .map_err(EngineError::from)?;
     if let Err(error) = engine.raise(topology) {
-        root.forget_link(keeper, &pending).map_err(EngineError::from)?;
+        root.forget_link(keeper, &pending)
+            .map_err(EngineError::from)?;
         return Err(error.into());
     }
     let done = WireRecord {
@@ -289,7 +300,10 @@ fn del(
     let removal = if container.as_str() == HOST {
         far_end(engine, interface)?
     } else {
-        Removal { container, interface }
+        Removal {
+            container,
+            interface,
+        }
     };
     let topology = Topology {
         removals: vec![removal],
@@ -298,7 +312,10 @@ fn del(
     if dry_run.is_asked() {
         return dry_run.print(engine, &topology);
     }
-    let Removal { container, interface } = &topology.removals[0];
+    let Removal {
+        container,
+        interface,
+    } = &topology.removals[0];
     let _locks = lock(engine, dry_run, [container])?;
     let state = engine.root.load(container).map_err(EngineError::from)?;
     let others = engine.root.interfaces(&state).map_err(EngineError::from)?;
@@ -307,7 +324,9 @@ fn del(
             kind: InterfaceKind::Phys { device, loan: None },
             ..
         }) => {
-            let what = format!("{interface} is {device} of the host, which the bundle has given {container} for good");
+            let what = format!(
+                "{interface} is {device} of the host, which the bundle has given {container} for good"
+            );
             return Err(Usage::new(what, "its `linux.netDevices` says so").into());
         }
         // What is lent comes back whatever it is called there by now.
@@ -352,11 +371,16 @@ pub(super) fn far_end(engine: &Engine, interface: LinkName) -> anyhow::Result<Re
 pub fn remove(engine: &Engine, topology: &Topology) -> anyhow::Result<()> {
     engine.raise(topology)?;
     for removal in &topology.removals {
-        let Removal { container, interface } = removal;
+        let Removal {
+            container,
+            interface,
+        } = removal;
         fault::at("unlink", 0)
             .map_err(|errno| EngineError::of_deed(container, "forget the wire", errno))?;
         forget(engine, |record| {
-            let at = |end: &EndRecord| end.container.as_ref() == Some(container) && end.interface == *interface;
+            let at = |end: &EndRecord| {
+                end.container.as_ref() == Some(container) && end.interface == *interface
+            };
             record.ends.iter().any(at)
         })?;
     }
@@ -390,7 +414,10 @@ fn forget_gone(engine: &Engine, wire: &Wire) -> anyhow::Result<()> {
 pub fn forget(engine: &Engine, is_gone: impl Fn(&WireRecord) -> bool) -> anyhow::Result<()> {
     for (keeper, record) in records(engine)? {
         if is_gone(&record) {
-            engine.root.forget_link(&keeper, &record).map_err(EngineError::from)?;
+            engine
+                .root
+                .forget_link(&keeper, &record)
+                .map_err(EngineError::from)?;
         }
     }
     Ok(())

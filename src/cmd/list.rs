@@ -54,7 +54,15 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     match args.format {
         Format::Json => print_json(&rows)?,
         Format::Table => {
-            let header = ["ID", "PID", "STATUS", "ADDRESSES", "PEERS", "BUNDLE", "CREATED"];
+            let header = [
+                "ID",
+                "PID",
+                "STATUS",
+                "ADDRESSES",
+                "PEERS",
+                "BUNDLE",
+                "CREATED",
+            ];
             let mut table = vec![header.map(str::to_owned)];
             table.extend(rows.iter().map(|row| {
                 [
@@ -134,7 +142,10 @@ fn note_peers(
             continue;
         };
         let network = far.network.as_ref().map_or("host", NetworkName::as_str);
-        let whom = far.container.as_ref().map_or(network, ContainerName::as_str);
+        let whom = far
+            .container
+            .as_ref()
+            .map_or(network, ContainerName::as_str);
         peers
             .entry(name.clone())
             .or_default()
@@ -158,7 +169,10 @@ fn addresses(links: &[Link]) -> Vec<String> {
     let others = links.iter().filter(|link| link.name != "lo");
     others
         .flat_map(|link| {
-            let addrs = link.addrs.iter().filter(|addr| !is_link_local(addr.addr.ip));
+            let addrs = link
+                .addrs
+                .iter()
+                .filter(|addr| !is_link_local(addr.addr.ip));
             addrs.map(|addr| format!("{} {addr}", link.name))
         })
         .collect()

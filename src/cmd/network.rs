@@ -129,7 +129,10 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             allow,
             dns,
         } => {
-            let subnets = subnets.into_iter().map(Subnet::of).collect::<Result<Vec<_>, _>>()?;
+            let subnets = subnets
+                .into_iter()
+                .map(Subnet::of)
+                .collect::<Result<Vec<_>, _>>()?;
             let network = Network {
                 bridge: name.bridge(),
                 name,
@@ -156,7 +159,11 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         }
         Verb::Inspect { name } => {
             engine.become_root(Need::Join)?;
-            let network = engine.root.networks().load(&name).map_err(EngineError::from)?;
+            let network = engine
+                .root
+                .networks()
+                .load(&name)
+                .map_err(EngineError::from)?;
             print_json(&shown(engine, network)?)?;
         }
         Verb::Connect {
@@ -234,7 +241,9 @@ pub fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
     if let Err(error) = network::make(engine, network) {
         // The first error is the one to tell.
         let _ = network::dismantle(engine, network);
-        let draft = networks.set_aside(&network.name).map_err(EngineError::from)?;
+        let draft = networks
+            .set_aside(&network.name)
+            .map_err(EngineError::from)?;
         let _ = dns::end(&draft);
         networks.remove(&draft).map_err(EngineError::from)?;
         return Err(EngineError::from(error).into());
@@ -243,7 +252,12 @@ pub fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
 }
 
 fn overlaps(prefix: IfAddr, whose: String) -> BadWord {
-    BadWord::new("subnet", prefix.to_string(), format!("overlaps with {whose}"), "10.9.0.0/24")
+    BadWord::new(
+        "subnet",
+        prefix.to_string(),
+        format!("overlaps with {whose}"),
+        "10.9.0.0/24",
+    )
 }
 
 fn remove(engine: &Engine, name: &NetworkName) -> anyhow::Result<()> {
@@ -291,13 +305,24 @@ struct ShownLease {
 
 fn shown(engine: &Engine, network: Network) -> anyhow::Result<Shown> {
     let netlink = engine.host_netlink()?;
-    let leased = engine.root.networks().leased(&network.name).map_err(EngineError::from)?;
-    let up = matches!(bridge::find(&netlink, &network, &network::alias(&engine.root, &network)), Ok(Some(_)));
+    let leased = engine
+        .root
+        .networks()
+        .leased(&network.name)
+        .map_err(EngineError::from)?;
+    let up = matches!(
+        bridge::find(&netlink, &network, &network::alias(&engine.root, &network)),
+        Ok(Some(_))
+    );
     let containers = leased.into_iter().map(|(lease, holder)| ShownLease {
         container: holder.tenant,
         address: lease.ip,
     });
-    let published = engine.root.networks().published_by(&network.name).map_err(EngineError::from)?;
+    let published = engine
+        .root
+        .networks()
+        .published_by(&network.name)
+        .map_err(EngineError::from)?;
     let ports = published.into_iter().map(|(container, one)| ShownPort {
         container,
         publish: one.publish,
@@ -329,12 +354,28 @@ fn list(engine: &Engine, quiet: bool, format: Format) -> anyhow::Result<()> {
     let mut table = vec![["NAME", "BRIDGE", "SUBNETS", "CONTAINERS", "OPTIONS"].map(str::to_owned)];
     for row in rows {
         let network = &row.network;
-        let subnets: Vec<String> = network.subnets.iter().map(|it| it.prefix.to_string()).collect();
-        let mut names: Vec<String> = row.containers.iter().map(|it| it.container.to_string()).collect();
+        let subnets: Vec<String> = network
+            .subnets
+            .iter()
+            .map(|it| it.prefix.to_string())
+            .collect();
+        let mut names: Vec<String> = row
+            .containers
+            .iter()
+            .map(|it| it.container.to_string())
+            .collect();
         names.sort();
         names.dedup();
-        let options = [(network.internal, "internal"), (network.isolate, "isolate"), (network.dns, "dns"), (!row.up, "down")];
-        let options = options.iter().filter(|(given, _)| *given).map(|(_, word)| *word);
+        let options = [
+            (network.internal, "internal"),
+            (network.isolate, "isolate"),
+            (network.dns, "dns"),
+            (!row.up, "down"),
+        ];
+        let options = options
+            .iter()
+            .filter(|(given, _)| *given)
+            .map(|(_, word)| *word);
         table.push([
             network.name.to_string(),
             network.bridge.to_string(),

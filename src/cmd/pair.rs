@@ -50,7 +50,13 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     }
     let command = (!args.command.is_empty()).then_some(args.command.as_slice());
     let mut topology = Topology::default();
-    let first = place(engine, &args, [&args.first, &args.second], command, &mut topology)?;
+    let first = place(
+        engine,
+        &args,
+        [&args.first, &args.second],
+        command,
+        &mut topology,
+    )?;
     if let (Place::Running(name), true) = (&first.0, command.is_some()) {
         return Err(Usage::new(
             format!("{name} runs already, and takes no command from `pair`"),
@@ -58,7 +64,13 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         )
         .into());
     }
-    let second = place(engine, &args, [&args.second, &args.first], None, &mut topology)?;
+    let second = place(
+        engine,
+        &args,
+        [&args.second, &args.first],
+        None,
+        &mut topology,
+    )?;
     let mut wire = pair_wire([
         (&args.first, first.0, first.1),
         (&args.second, second.0, second.1),
@@ -68,7 +80,10 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     if topology.nodes.is_empty() {
         return Err(Usage::new(
             "both containers run already",
-            format!("`tincan link add` puts a wire between {} and {}", args.first.container, args.second.container),
+            format!(
+                "`tincan link add` puts a wire between {} and {}",
+                args.first.container, args.second.container
+            ),
         )
         .into());
     }

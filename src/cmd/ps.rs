@@ -33,7 +33,10 @@ pub struct Args {
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     engine.become_root(Need::Join)?;
     let state = engine.root.load(&args.id).map_err(EngineError::from)?;
-    if matches!(engine.root.status(&state), Status::Stopped | Status::Creating) {
+    if matches!(
+        engine.root.status(&state),
+        Status::Stopped | Status::Creating
+    ) {
         return Err(EngineError::NotRunning(args.id).into());
     }
     let pids = pids(&state)?;
@@ -61,7 +64,10 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     writeln!(out, "{header}")?;
     for line in lines {
         let pid = line.split_whitespace().nth(column);
-        if pid.and_then(|pid| pid.parse().ok()).is_some_and(|pid| pids.contains(&pid)) {
+        if pid
+            .and_then(|pid| pid.parse().ok())
+            .is_some_and(|pid| pids.contains(&pid))
+        {
             writeln!(out, "{line}")?;
         }
     }

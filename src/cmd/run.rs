@@ -14,8 +14,8 @@ use super::names::Names;
 use super::plugins::Plugins;
 use super::{Usage, net, seal_own};
 use crate::engine::hold::{Engine, Up};
-use crate::engine::supervise::{Session, callers_size, supervise};
 use crate::engine::seal;
+use crate::engine::supervise::{Session, callers_size, supervise};
 use crate::engine::undo;
 use crate::engine::user;
 use crate::engine::user::Need;
@@ -116,12 +116,18 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             )
             .into());
         }
-        node.netns_name = Some(if name.is_empty() { node.name.to_string() } else { name });
+        node.netns_name = Some(if name.is_empty() {
+            node.name.to_string()
+        } else {
+            name
+        });
     }
     let asked = bundle::links(&node, args.net, args.publish)?;
     args.names.give(engine, &mut node, &asked.net)?;
     args.plugins.give(engine, &mut node)?;
-    args.bundle.sockets.check(has_terminal(&node), args.detach)?;
+    args.bundle
+        .sockets
+        .check(has_terminal(&node), args.detach)?;
     if !args.dry_run.is_asked() {
         // Before the network is looked at: what a killed run of this name left may have the addresses.
         undo::make_way(engine, &node.name)?;
@@ -130,7 +136,14 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         nodes: vec![node],
         ..Topology::default()
     };
-    net::attach(engine, &mut topology, 0, &asked.net, &asked.publish, args.dry_run.remains())?;
+    net::attach(
+        engine,
+        &mut topology,
+        0,
+        &asked.net,
+        &asked.publish,
+        args.dry_run.remains(),
+    )?;
     if args.dry_run.is_asked() {
         return args.dry_run.print(engine, &topology);
     }
@@ -147,7 +160,8 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     if args.detach {
         if !from_bundle && args.name.is_none() {
             let id = &up.state.id;
-            writeln!(std::io::stdout(), "{id}").with_context(|| format!("{id}: it runs; print its name"))?;
+            writeln!(std::io::stdout(), "{id}")
+                .with_context(|| format!("{id}: it runs; print its name"))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -322,7 +336,10 @@ pub fn over_rootfs(
             args: command.unwrap_or(&held).to_vec(),
             env: vec![
                 PATH.to_owned(),
-                format!("TERM={}", std::env::var("TERM").unwrap_or("xterm".to_owned())),
+                format!(
+                    "TERM={}",
+                    std::env::var("TERM").unwrap_or("xterm".to_owned())
+                ),
             ],
             cwd: PathBuf::from("/"),
             terminal: rootfs.tty,

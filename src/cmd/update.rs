@@ -127,7 +127,11 @@ impl Args {
     fn asked(&self) -> anyhow::Result<Vec<u8>> {
         let some = |pairs: &[(&str, Value)]| {
             let given = pairs.iter().filter(|(_, value)| !value.is_null());
-            Value::Object(given.map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
+            Value::Object(
+                given
+                    .map(|(key, value)| ((*key).to_owned(), value.clone()))
+                    .collect(),
+            )
         };
         let cpu = some(&[
             ("period", json!(self.cpu_period)),
@@ -148,7 +152,12 @@ impl Args {
         let pids = some(&[("limit", json!(self.pids_limit))]);
         let block = some(&[("weight", json!(self.blkio_weight))]);
         let is_asked = |value: &&Value| value.as_object().is_some_and(|it| !it.is_empty());
-        if [&cpu, &memory, &pids, &block].into_iter().filter(is_asked).count() == 0 {
+        if [&cpu, &memory, &pids, &block]
+            .into_iter()
+            .filter(is_asked)
+            .count()
+            == 0
+        {
             let right = "tincan update --memory 64m ID";
             return Err(Usage::new("there is nothing to change", right).into());
         }
@@ -163,7 +172,13 @@ mod tests {
 
     #[test]
     fn amounts_have_units() {
-        for (word, number) in [("64m", 64 << 20), ("-1", -1), ("1024", 1024), ("2GiB", 2 << 30), ("3k", 3072)] {
+        for (word, number) in [
+            ("64m", 64 << 20),
+            ("-1", -1),
+            ("1024", 1024),
+            ("2GiB", 2 << 30),
+            ("3k", 3072),
+        ] {
             assert_eq!(bytes(word).unwrap(), number, "{word}");
         }
         for word in ["", "m", "64x", "1.5g", "9999999999g"] {
