@@ -6,22 +6,25 @@ use super::hold::Engine;
 use super::state::{StateError, Status};
 use crate::net::netlink::{Netlink, Refused};
 use crate::net::wire::{self, Link, Owner};
+use crate::plan::name::ContainerName;
 use crate::plan::net::alias_container;
 use crate::plan::topology::{EndAddr, Move};
+
+/// The container that a link of the host's is an end of a wire of, dead or alive, if it is one of this state root's.
+pub fn container_of(engine: &Engine, link: &Link) -> Option<ContainerName> {
+    let (container, root) = link.alias.as_deref().and_then(alias_container)?;
+    (root == engine.root.path()).then_some(container)
+}
 
 /// Whether a link of the host's is a container's that is dead: then it is on its way out, which takes the kernel some ten
 /// milliseconds.
 pub fn is_dead(engine: &Engine, link: &Link) -> bool {
-    let Some((container, root)) = link.alias.as_deref().and_then(alias_container) else {
-        return false;
-    };
-    root == engine.root.path()
-        && match engine.root.load(&container) {
-            Ok(state) => engine.root.status(&state) == Status::Stopped,
-            Err(StateError::Unknown(_)) => true,
-            // Nobody can say so of one whose state cannot be read.
-            Err(_) => false,
-        }
+    container_of(engine, link).is_some_and(|container| match engine.root.load(&container) {
+        Ok(state) => engine.root.status(&state) == Status::Stopped,
+        Err(StateError::Unknown(_)) => true,
+        // Nobody can say so of one whose state cannot be read.
+        Err(_) => false,
+    })
 }
 
 /// Gives an interface of the host's its other address.

@@ -190,6 +190,11 @@ impl WireRecord {
             .find(|end| end.container.as_ref() == Some(name))
     }
 
+    /// The end that is on the host, if one is.
+    pub fn end_on_host(&self) -> Option<&EndRecord> {
+        self.ends.iter().find(|end| end.container.is_none())
+    }
+
     /// The record of a wire of a topology.
     pub fn of(wire: &Wire, topology: &Topology, pending: Option<ProcessId>) -> Self {
         let end = |end: &End| EndRecord {

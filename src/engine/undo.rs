@@ -22,9 +22,9 @@ use super::network;
 use super::outside;
 use super::plugin;
 use super::publish;
-use super::state::{InterfaceRecord, State, StateError, Status, Undo};
+use super::state::{InterfaceRecord, State, StateError, Status, Undo, WireRecord};
 use crate::net::netlink::{Netlink, Refused, gone_is_fine};
-use crate::net::wire;
+use crate::net::wire::{self, Link};
 use crate::plan::interface::Loan;
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::Publish;
@@ -32,6 +32,7 @@ use crate::plan::network::NetworkName;
 use crate::plan::tenant::{AttachmentId, Tenant};
 use crate::plan::topology::{LastingLink, Origin};
 use crate::sys::errno_of;
+use crate::sys::netns;
 use crate::sys::process::{self, ProcessId};
 
 /// Where `ip netns` looks for names (ip-netns(8)).
@@ -95,6 +96,10 @@ pub(super) fn undo_half_made(engine: &Engine, state: &State) -> Result<(), Engin
 
 fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
     let mut causes = Vec::new();
+    // Before its addresses are given back.
+    if let Err(error) = cut_wires(engine, state) {
+        causes.push(error.to_string());
+    }
     for (step, deed) in state.undo.iter().rev().enumerate() {
         if let Err(errno) = fault::at("undo", step) {
             causes.push(describe(errno));
@@ -187,6 +192,41 @@ fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
     fault::at("undo", state.undo.len())
         .map_err(|errno| EngineError::of_deed(&state.id, "forget it", errno))?;
     Ok(engine.root.forget(&state.id)?)
+}
+
+/// Cuts a dead container's wires to the host where its network namespace lives on without it: for a TCP connection that it closed and whose
+/// other side has not said that it knows (`tcp_orphan_retries`, ip-sysctl.rst), or for somebody who is in there. It would still answer for its
+/// addresses, which are somebody else's next. The host's ends are taken down, in 0.2 ms; to delete them takes 15–30 ms, and the
+/// kernel does so with the namespace, or [`gc`]. Of a server the namespace lives an RCU grace period longer than its processes, so that this
+/// is no rare case.
+fn cut_wires(engine: &Engine, state: &State) -> Result<(), EngineError> {
+    let wires = engine.root.wires(state)?;
+    let ends: Vec<_> = wires.iter().filter_map(WireRecord::end_on_host).collect();
+    if ends.is_empty() {
+        return Ok(());
+    }
+    let failed = |interface: &LinkName| {
+        let action = format!("take the link {interface} down");
+        move |cause| EngineError::Wire {
+            container: state.id.to_string(),
+            action,
+            cause,
+        }
+    };
+    let netlink = engine.host_netlink();
+    let netlink = netlink.map_err(|cause| failed(&ends[0].interface)(cause.into()))?;
+    for end in ends {
+        let cut = || match wire::link_by_name(&netlink, &end.interface)? {
+            link if give_way::container_of(engine, &link).as_ref() == Some(&state.id)
+                && wire::is_far_end_alive(&netlink, &link)? =>
+            {
+                wire::take_down(&netlink, link.index)
+            }
+            _ => Ok(()),
+        };
+        gone_is_fine(cut()).map_err(failed(&end.interface))?;
+    }
+    Ok(())
 }
 
 /// Takes away a link in a namespace that stays; absent is success, and so is another of its name.
@@ -357,7 +397,8 @@ pub enum Cleared {
     Draft(PathBuf),
     /// An interface that CNI had attached: its namespace is gone, or it was never finished.
     Attachment(AttachmentId),
-    /// A wire that was being added when its tincan was killed: the container and the interface.
+    /// A wire that was being added when its tincan was killed, or the host's end of one whose container is gone while its network namespace
+    /// lives on: the container and the interface.
     Link(ContainerName, LinkName),
     /// What was left on the host of a network whose removal was killed.
     Network(NetworkName),
@@ -413,6 +454,14 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
         if let Err(error) = clear_half_links(engine, &state, &mut cleared) {
             failure = Some(error);
         }
+    }
+    match clear_cut_wires(engine) {
+        Ok(links) => cleared.extend(
+            links
+                .into_iter()
+                .map(|(name, link)| Cleared::Link(name, link)),
+        ),
+        Err(error) => failure = Some(error),
     }
     match attachment::clear_dead(engine) {
         Ok(all) => cleared.extend(all.into_iter().map(Cleared::Attachment)),
@@ -476,6 +525,39 @@ fn clear_half_links(
         cleared.push(Cleared::Link(state.id.clone(), interface));
     }
     Ok(())
+}
+
+/// Deletes what [`cut_wires`] left, where it is still there.
+fn clear_cut_wires(engine: &Engine) -> Result<Vec<(ContainerName, LinkName)>, EngineError> {
+    let failed = |cause: Refused| EngineError::Wire {
+        container: "host".to_owned(),
+        action: "find and delete the ends of wires whose containers are gone".to_owned(),
+        cause,
+    };
+    let netlink = engine
+        .host_netlink()
+        .map_err(|cause| failed(cause.into()))?;
+    let of_nobody = |link: &Link| {
+        let container = give_way::container_of(engine, link)?;
+        let state = engine.root.load(&container);
+        matches!(state, Err(StateError::Unknown(_))).then_some(container)
+    };
+    let mut left = wire::links(&netlink).map_err(failed)?;
+    left.retain(|link| of_nobody(link).is_some());
+    if !left.is_empty() {
+        netns::let_sockets_go();
+    }
+    let mut cleared = Vec::new();
+    for link in left {
+        // Those of a namespace that dies are on their way out.
+        if let (Some(container), Ok(interface)) = (of_nobody(&link), link.name.parse())
+            && wire::is_far_end_alive(&netlink, &link).map_err(failed)?
+        {
+            gone_is_fine(wire::delete(&netlink, &interface)).map_err(failed)?;
+            cleared.push((container, interface));
+        }
+    }
+    Ok(cleared)
 }
 
 /// Takes an interface of another kind from a container, and forgets it; absent is success.

@@ -321,15 +321,25 @@ pub fn change(change: &Change, site: Site) -> Result<(), Failed> {
     }
     furnish(end, 0, change.up == Some(true), netlink, index)?;
     if change.up == Some(false) {
-        let mut down = LinkUnspec::new_with_index(index).build();
-        down.header.change_mask = LinkFlags::Up;
         let action = format!("take the interface {} down", end.name);
-        return ask(action, RouteNetlinkMessage::SetLink(down));
+        return take_down(netlink, index).map_err(failed(action));
     }
     if end.addrs.is_empty() {
         return Ok(());
     }
     settle(end, 0, false, netlink, index)
+}
+
+/// Takes a link down, by its number.
+///
+/// # Errors
+/// ENODEV where there is none.
+pub fn take_down(netlink: &Netlink, index: u32) -> Result<(), Refused> {
+    let mut down = LinkUnspec::new_with_index(index).build();
+    down.header.change_mask = LinkFlags::Up;
+    netlink
+        .request(Request::new(RouteNetlinkMessage::SetLink(down), 0))
+        .map(drop)
 }
 
 /// Makes a link a port of a bridge that is there.
@@ -649,6 +659,23 @@ pub fn link_by_index_in(netlink: &Netlink, index: u32, nsid: Option<i32>) -> Res
         which.attributes.push(LinkAttribute::IfNetnsId(nsid));
     }
     one_link(netlink, which)
+}
+
+/// Whether the far end of a link of this namespace is in another that still lives: somebody is in it, or holds it, or the kernel does, for a
+/// connection that is being ended. One that dies is not found by its number any more, though its links are there for some milliseconds
+/// (`get_net_ns_by_id`, net/core/net_namespace.c).
+///
+/// # Errors
+/// The kernel's.
+pub fn is_far_end_alive(netlink: &Netlink, link: &Link) -> Result<bool, Refused> {
+    let (Some(peer), Some(nsid)) = (link.peer, link.peer_netnsid) else {
+        return Ok(false);
+    };
+    match link_by_index_in(netlink, peer, Some(nsid)) {
+        Ok(_) => Ok(true),
+        Err(refused) if matches!(refused.errno, Errno::EINVAL | Errno::ENODEV) => Ok(false),
+        Err(refused) => Err(refused),
+    }
 }
 
 fn one_link(netlink: &Netlink, which: LinkMessage) -> Result<Link, Refused> {

@@ -88,6 +88,16 @@ pub fn within<T>(netns: BorrowedFd, deed: impl FnOnce() -> T) -> io::Result<T> {
     Ok(done)
 }
 
+/// Waits until the network namespaces are dead of which nothing was left but closed sockets: the kernel keeps those of servers for an RCU
+/// grace period (SOCK_RCU_FREE, include/net/sock.h). Where it cannot be waited for it is not (membarrier(2), EINVAL with `nohz_full`).
+pub fn let_sockets_go() {
+    // The second is over only after what waited for the first was done, if nothing holds the kernel up.
+    for _ in 0..2 {
+        // SAFETY: the call has no pointers.
+        unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    }
+}
+
 /// Moves the calling thread into a new network namespace (unshare(2)).
 pub fn leave() -> Result<(), Errno> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNET)

@@ -1,6 +1,6 @@
 //! DNS on networks: who answers, what, and to whom.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 
 use super::host::{Case, Host, tests};
@@ -117,24 +116,6 @@ fn read(answer: &[u8]) -> Said {
     }
 }
 
-/// The first process of a container.
-fn pid(host: &Host, container: &str) -> i32 {
-    let state: Value = serde_json::from_str(&host.tincan(["state", container]).ok()).unwrap();
-    i32::try_from(state["pid"].as_i64().unwrap()).unwrap()
-}
-
-/// What a piece of work gives in a container's network namespace, done by a thread that goes there.
-fn inside<T: Send>(host: &Host, container: &str, work: impl FnOnce() -> T + Send) -> T {
-    let netns = File::open(format!("/proc/{}/ns/net", pid(host, container))).unwrap();
-    std::thread::scope(|scope| {
-        let there = scope.spawn(move || {
-            setns(netns, CloneFlags::CLONE_NEWNET).unwrap();
-            work()
-        });
-        there.join().unwrap()
-    })
-}
-
 /// A socket that asks a server.
 fn asking(server: &str) -> UdpSocket {
     let own = if server.contains(':') {
@@ -208,7 +189,7 @@ fn hang_up(mut stream: TcpStream) {
 
 /// What the servers of a network answer to a container: by both families and both transports the same.
 fn ask(host: &Host, container: &str, servers: [&str; 2], name: &str, kind: u16) -> Said {
-    inside(host, container, || {
+    host.inside(container, || {
         let message = query(name, kind, Some(1232));
         let mut all = Vec::new();
         for server in servers {
@@ -586,7 +567,7 @@ fn long_answers_come_over_tcp(host: &Host) {
     let lines: String = (10..100).map(|n| format!("10.9.0.{n}\tmany\n")).collect();
     let before = fs::read_to_string(&hosts).unwrap();
     fs::write(&hosts, format!("{before}{lines}")).unwrap();
-    inside(host, "web", || {
+    host.inside("web", || {
         for server in GATEWAYS {
             for edns in [None, Some(512), Some(1232), Some(4096)] {
                 let said = read(&ask_raw(server, &query("many", A, edns)));
@@ -659,7 +640,7 @@ fn hostile_queries_do_no_harm(host: &Host) {
     bad.push(query(&"a.".repeat(2000), A, None));
     bad.push([&good[..12], &[63; 6000]].concat());
     bad.push(vec![0xff; 60_000]);
-    inside(host, "web", || {
+    host.inside("web", || {
         for server in GATEWAYS {
             let socket = asking(server);
             for message in &bad {
@@ -676,7 +657,7 @@ fn hostile_queries_do_no_harm(host: &Host) {
         }
     });
     host.wait_until("streams are let in again", || {
-        inside(host, "web", || {
+        host.inside("web", || {
             let mut stream = stream(GATEWAYS[0]);
             let length = u16::try_from(good.len()).unwrap().to_be_bytes();
             let sent = stream.write_all(&[&length, &good[..]].concat());
@@ -695,7 +676,7 @@ fn a_flood_with_dead_servers_stops_nobody_else(host: &Host) {
     create(host, &LAN0);
     stay(host, "floods", "lan0");
     stay(host, "web", "lan0");
-    inside(host, "floods", || {
+    host.inside("floods", || {
         let socket = asking("10.9.0.1");
         for number in 0..2000 {
             socket
@@ -708,7 +689,7 @@ fn a_flood_with_dead_servers_stops_nobody_else(host: &Host) {
         assert_eq!(read(&answer[..length]).code, 2);
     });
     let count = AtomicUsize::new(0);
-    inside(host, "web", || {
+    host.inside("web", || {
         for server in GATEWAYS {
             assert_eq!(
                 read(&ask_again_raw(server, &query("floods", A, None))),
@@ -760,13 +741,13 @@ fn nobody_else_is_answered(host: &Host) {
             assert!(!matches!(heard, Ok(1..)), "{server} answers");
         }
     };
-    inside(host, "other", || {
+    host.inside("other", || {
         GATEWAYS.iter().for_each(|server| silence(server))
     });
     // The machine itself, and its other addresses.
     GATEWAYS.iter().for_each(|server| silence(server));
     host.sh("ip link add outside type veth peer name machine; ip link set machine up; ip link set outside up; ip address add 192.0.2.9/24 dev machine");
-    inside(host, "web", || silence("192.0.2.9"));
+    host.inside("web", || silence("192.0.2.9"));
     // Who has an address that is none of the network's.
     host.tincan([
         "exec",
@@ -780,7 +761,7 @@ fn nobody_else_is_answered(host: &Host) {
     ])
     .ok();
     host.sh("ip route add 10.7.0.0/24 dev lan0");
-    inside(host, "web", || {
+    host.inside("web", || {
         let socket = UdpSocket::bind("10.7.0.2:0").unwrap();
         socket
             .set_read_timeout(Some(Duration::from_millis(200)))

@@ -13,6 +13,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sched::{CloneFlags, setns};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use serde_json::Value;
 
@@ -404,6 +405,24 @@ impl Host {
     /// What a line of shell prints; the test fails if the line does.
     pub fn sh(&self, script: &str) -> String {
         self.command("sh", ["-euc", script]).any_stderr().ok()
+    }
+
+    /// The first process of a container.
+    pub fn pid(&self, container: &str) -> i32 {
+        let state: Value = serde_json::from_str(&self.tincan(["state", container]).ok()).unwrap();
+        i32::try_from(state["pid"].as_i64().unwrap()).unwrap()
+    }
+
+    /// What a piece of work gives in a container's network namespace, done by a thread that goes there: a socket stays there.
+    pub fn inside<T: Send>(&self, container: &str, work: impl FnOnce() -> T + Send) -> T {
+        let netns = fs::File::open(format!("/proc/{}/ns/net", self.pid(container))).unwrap();
+        std::thread::scope(|scope| {
+            let there = scope.spawn(move || {
+                setns(netns, CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            there.join().unwrap()
+        })
     }
 
     /// A busybox root file system of this test's own: what is written there stays there.

@@ -1,5 +1,7 @@
 //! Several `--net` values of one command, and what tincan chooses beside what they say.
 
+use std::net::{TcpListener, TcpStream};
+
 use super::bad_input::refused;
 use super::host::{Case, Host, tests};
 use super::run::{delete, stays};
@@ -23,6 +25,9 @@ pub fn tests() -> Vec<Case> {
         a_link_on_the_host_tells_whose_it_is needs [Root],
         a_wire_goes_by_either_end_and_is_forgotten,
         of_two_that_add_one_interface_one_wins,
+        what_a_dead_container_left_answers_nobody needs [Nftables],
+        of_a_server_nothing_is_left,
+        gc_deletes_the_end_of_a_namespace_that_lives_on,
     ]
 }
 
@@ -491,4 +496,90 @@ fn of_two_that_add_one_interface_one_wins(host: &Host) {
         host.tincan(["link", "del", "a", "x"]).ok();
     }
     delete(host, "a");
+}
+
+/// A TCP connection of a container's to an address of the host's is closed there, and the host is never told: for as long as the kernel tries, a
+/// minute or so, the network namespace lives on. What the host has of it is to be kept until [`way_back`].
+pub fn closes_unheard(host: &Host, container: &str, to: &str) -> (TcpListener, TcpStream) {
+    let listener = TcpListener::bind((to, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let theirs = host.inside(container, || TcpStream::connect(at).unwrap());
+    let (ours, _) = listener.accept().unwrap();
+    host.sh(&format!(
+        "nft 'table inet unheard {{ chain in {{ type filter hook input priority -300; tcp dport {} drop; }}; }}'",
+        at.port()
+    ));
+    drop(theirs);
+    (listener, ours)
+}
+
+pub fn way_back(host: &Host, heard: (TcpListener, TcpStream)) {
+    drop(heard);
+    host.sh("nft delete table inet unheard");
+}
+
+/// Whether the host's end of a container's wire is there, and up.
+pub fn host_end(host: &Host, container: &str) -> Option<bool> {
+    let look = format!("ip -br link show veth-{container} 2>/dev/null || :");
+    let said = host.sh(&look);
+    (!said.is_empty()).then(|| said.contains("<UP") || said.contains(",UP"))
+}
+
+fn what_a_dead_container_left_answers_nobody(host: &Host) {
+    let nets: &[&str] = &["172.16.0.1/16,fd00::1/64,peer=172.16.0.2,peer=fd00::2"];
+    let answers = |limit: &str| {
+        ["172.16.0.1", "fd00::1"].map(|to| {
+            let ping = format!("ping -q -c1 -W{limit} {to} >/dev/null 2>&1 && echo yes || echo no");
+            host.sh(&ping).trim() == "yes"
+        })
+    };
+    for to in ["172.16.0.2", "fd00::2"] {
+        // Killed by `delete`, or before.
+        for before in [false, true] {
+            stays(host, "a", nets);
+            assert_eq!(answers("5"), [true, true]);
+            let heard = closes_unheard(host, "a", to);
+            if before {
+                host.tincan(["kill", "a", "KILL"]).ok();
+                host.wait_until("it has ended", || {
+                    host.tincan(["state", "a"]).ok().contains("stopped")
+                });
+            }
+            host.tincan(["delete", "--force", "a"]).ok();
+            assert_eq!(host_end(host, "a"), Some(false));
+            assert_eq!(answers("1"), [false, false]);
+            // All that it had can be had again, the name too.
+            stays(host, "a", nets);
+            assert_eq!(answers("5"), [true, true]);
+            delete(host, "a");
+            way_back(host, heard);
+        }
+    }
+}
+
+fn of_a_server_nothing_is_left(host: &Host) {
+    for _ in 0..3 {
+        stays(host, "a", &["172.16.0.1/16"]);
+        let listener = host.inside("a", || TcpListener::bind("172.16.0.1:80").unwrap());
+        TcpStream::connect("172.16.0.1:80").unwrap();
+        drop(listener);
+        delete(host, "a");
+        host.wait_until("the link is gone", || host_end(host, "a").is_none());
+    }
+}
+
+fn gc_deletes_the_end_of_a_namespace_that_lives_on(host: &Host) {
+    stays(host, "a", &["172.16.0.1/16"]);
+    stays(host, "b", &["172.17.0.1/16"]);
+    let held = std::fs::File::open(format!("/proc/{}/ns/net", host.pid("a"))).unwrap();
+    delete(host, "a");
+    assert_eq!(host_end(host, "a"), Some(false));
+    assert_eq!(host.tincan(["gc"]).ok(), "link veth-a of a\n");
+    assert_eq!(
+        (host_end(host, "a"), host_end(host, "b")),
+        (None, Some(true))
+    );
+    assert_eq!(host.tincan(["gc"]).ok(), "");
+    drop(held);
+    delete(host, "b");
 }

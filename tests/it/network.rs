@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::bad_input::refused;
 use super::dry_run::{by_hand, undo};
 use super::host::{Case, Host, tests};
+use super::net::{closes_unheard, host_end, way_back};
 
 pub fn tests() -> Vec<Case> {
     tests![
@@ -28,6 +29,7 @@ pub fn tests() -> Vec<Case> {
         a_half_made_bridge_is_made_anew needs [Nftables],
         wires_to_single_containers_are_not_reached needs [Nftables],
         nobody_on_a_network_is_the_hosts_router needs [Nftables],
+        an_address_answers_for_its_new_holder_alone needs [Nftables],
         wrong_networks_are_refused needs [Nftables],
         the_lines_of_a_run_make_what_it_makes needs [Root, Nftables],
     ]
@@ -623,6 +625,38 @@ fn nobody_on_a_network_is_the_hosts_router(host: &Host) {
     let run = ["run", "--net", "lan0", "--"];
     assert_eq!(host.tincan(run.iter().chain(&ask)).ok(), "0\n");
     remove(host, "lan0");
+}
+
+fn an_address_answers_for_its_new_holder_alone(host: &Host) {
+    create(host, &LAN0);
+    stay(host, "asks", "lan0");
+    for gateway in ["10.9.0.1", "fd09::1"] {
+        stay(host, "old", "lan0,10.9.0.7,fd09::7");
+        let heard = closes_unheard(host, "old", gateway);
+        delete(host, &["old"]);
+        // It is taken down, where the kernel cannot have deleted it yet.
+        assert_eq!(host_end(host, "old"), Some(false));
+        stay(host, "new", "lan0,10.9.0.7,fd09::7");
+        let mac = host
+            .tincan(["exec", "new", "cat", "/sys/class/net/eth0/address"])
+            .ok();
+        for address in ["10.9.0.7", "fd09::7"] {
+            let look =
+                format!("ping -q -c1 -W5 {address} >/dev/null && ip neighbour show to {address}");
+            let said = host.tincan(["exec", "asks", "sh", "-euc", &look]).ok();
+            assert!(said.contains(mac.trim()), "{said} and not {mac}");
+        }
+        delete(host, &["new"]);
+        way_back(host, heard);
+        // Nobody knows any more who had it.
+        host.sh("ip neighbour flush all");
+        host.tincan(["exec", "asks", "ip", "neighbour", "flush", "all"])
+            .ok();
+    }
+    delete(host, &["asks"]);
+    remove(host, "lan0");
+    // It waits for the kernel to give up, a minute or so.
+    assert_eq!(host.tincan(["gc"]).ok(), "link veth-old of old\n");
 }
 
 fn wrong_networks_are_refused(host: &Host) {

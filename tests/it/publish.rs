@@ -5,8 +5,6 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::bad_input::{refused, refused_with};
 use super::dry_run::{by_hand, undo};
 use super::host::{Case, Host, tests, tincan};
@@ -150,26 +148,13 @@ fn ranges_lead_to_as_many_ports(host: &Host) {
     remove(host, "lan0");
 }
 
-/// What is made by a thread that is in a container's network namespace for it: a socket stays there.
-fn inside<T: Send>(host: &Host, container: &str, make: impl FnOnce() -> T + Send) -> T {
-    let state: Value = serde_json::from_str(&host.tincan(["state", container]).ok()).unwrap();
-    let netns = fs::File::open(format!("/proc/{}/ns/net", state["pid"])).unwrap();
-    std::thread::scope(|scope| {
-        let there = scope.spawn(move || {
-            nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            make()
-        });
-        there.join().unwrap()
-    })
-}
-
 fn datagrams_come_in_and_go_back(host: &Host) {
     create(host, &LAN0);
     let run = ["run", "-d", "--name", "echo", "--net", "lan0"];
     let ports = ["-p", "5353:53/udp", "-p", "5353:54"];
     let stays = ["--", "sleep", "1000"];
     host.tincan(run.iter().chain(&ports).chain(&stays)).ok();
-    let server = inside(host, "echo", || UdpSocket::bind("[::]:53").unwrap());
+    let server = host.inside("echo", || UdpSocket::bind("[::]:53").unwrap());
     for (own, address) in [
         ("127.0.0.1:0", "127.0.0.1:5353"),
         ("[fd09::1]:0", "[fd09::1]:5353"),
