@@ -2,6 +2,8 @@
 //! both (cgroups(7)).
 
 mod dbus;
+pub mod oom;
+pub mod stats;
 pub mod systemd;
 mod v1;
 mod v2;

@@ -66,6 +66,7 @@ commands! {
     "resume" resume: "Let the processes of a paused container go on",
     "update" update: "Give a container other limits",
     "ps" ps: "Show the processes of a container",
+    "events" events: "Show what a container uses, and when the kernel kills in it for want of memory",
     "exec" exec: "Run one more process in a running container",
     "unshare" unshare: "Run a command on the host of your containers, where the far ends of their wires are",
     "cni" cni: "Be a plugin of the Container Network Interface, as CNI_COMMAND in the environment says",

@@ -34,7 +34,7 @@ use crate::sys::{credentials, errno_of, socket};
 const FILE: &str = "dns";
 
 /// How long the process may take to be gone once it was killed, in milliseconds.
-const END_LIMIT: i64 = 10_000;
+const END_LIMIT: u64 = 10_000;
 
 /// Who has no files of his own (Linux Standard Base, 21.2).
 const NOBODY: u32 = 65_534;

@@ -29,7 +29,7 @@ const PID_FILE: &str = "pasta";
 const NOT_FOUND: i32 = 127;
 
 /// How long it may take to be gone once it was killed, in milliseconds.
-const END_LIMIT: i64 = 10_000;
+const END_LIMIT: u64 = 10_000;
 
 /// Why a container does not get to the outside.
 #[derive(Debug, thiserror::Error)]

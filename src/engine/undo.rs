@@ -39,7 +39,7 @@ use crate::sys::process::{self, ProcessId};
 const NETNS_DIR: &str = "/run/netns";
 
 /// How long a killed process may take to be gone, in milliseconds: it may have much memory to give back.
-const KILL_LIMIT: i64 = 10_000;
+const KILL_LIMIT: u64 = 10_000;
 
 /// Gives a process's network namespace a name for `ip netns`: a symbolic link, so that the namespace goes with the process
 /// and not with the name. (A bind mount, as `ip netns add` makes it, would keep the namespace and its links alive.)

@@ -43,7 +43,7 @@ const FILE: &str = ".user";
 pub const INHERITED: &str = "TINCAN_USER";
 
 /// How long the holder may take to be gone once it was killed, in milliseconds.
-const END_LIMIT: i64 = 10_000;
+const END_LIMIT: u64 = 10_000;
 
 /// What a command needs the namespaces for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

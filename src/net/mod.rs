@@ -9,5 +9,6 @@ pub mod netlink;
 pub mod nft;
 pub mod probe;
 pub mod sockets;
+pub mod statistics;
 pub mod wire;
 pub mod wireguard;

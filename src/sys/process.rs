@@ -3,6 +3,7 @@
 use std::ffi::{CString, c_char};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 use rustix::io::Errno;
@@ -288,18 +289,23 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> Result<Ended, Errno> {
 ///
 /// # Errors
 /// As poll(2).
-pub fn wait_dead(pidfd: BorrowedFd<'_>, milliseconds: i64) -> Result<bool, Errno> {
+pub fn wait_dead(pidfd: BorrowedFd<'_>, milliseconds: u64) -> Result<bool, Errno> {
+    Ok(wait_ready(&[pidfd], Duration::from_millis(milliseconds))?[0])
+}
+
+/// Waits until one of these has something to read, for at most so long; which have. A pidfd has when its process is dead.
+///
+/// # Errors
+/// As poll(2); EINVAL for a time of more than 2^63 seconds.
+pub fn wait_ready(fds: &[BorrowedFd<'_>], limit: Duration) -> Result<Vec<bool>, Errno> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let limit = Timespec {
-        tv_sec: milliseconds / 1000,
-        tv_nsec: milliseconds % 1000 * 1_000_000,
-    };
-    loop {
-        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)) {
-            Err(Errno::INTR) => {}
-            other => return other.map(|n| n > 0),
-        }
-    }
+    let limit = Timespec::try_from(limit).map_err(|_| Errno::INVAL)?;
+    let mut polled: Vec<PollFd> = fds
+        .iter()
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        .collect();
+    rustix::io::retry_on_intr(|| poll(&mut polled, Some(&limit)))?;
+    Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect())
 }
 
 /// Sends a signal by its number (pidfd_send_signal(2)).

@@ -11,6 +11,7 @@ mod device;
 mod dns;
 mod doctor;
 mod dry_run;
+mod events;
 #[cfg(feature = "faults")]
 mod faults;
 mod feature;
@@ -68,6 +69,7 @@ fn main() -> std::process::ExitCode {
         publish::tests(),
         doctor::tests(),
         dry_run::tests(),
+        events::tests(),
         signals::tests(),
         systemd::tests(),
         bad_input::tests(),
