@@ -1,8 +1,11 @@
 //! Attacks on tincan by what it runs. Each must fail.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use serde_json::{Value, json};
 
@@ -15,6 +18,12 @@ pub fn tests() -> Vec<Case> {
         the_binary_cannot_be_overwritten_during_exec,
         the_binary_cannot_be_overwritten_by_a_sibling,
         an_own_copy_of_the_binary_is_a_program_like_any,
+        a_mounts_target_that_is_swapped_leads_nowhere_else,
+        a_false_null_device_is_not_shown_for_what_is_masked,
+        a_false_console_is_not_mounted_on,
+        a_false_proc_gets_no_parameters_and_no_labels,
+        what_lies_where_parameters_are_is_not_written_to,
+        a_dev_that_leads_out_is_made_inside,
     ]
 }
 
@@ -175,4 +184,246 @@ fn an_own_copy_of_the_binary_is_a_program_like_any(host: &Host) {
     provide_libraries(host, &format!("{bundle}/rootfs"));
     let said = host.tincan(["run", "--bundle", &bundle, "c1"]).ok();
     assert!(said.starts_with("tincan "), "{said}");
+}
+
+/// Takes the mounts out of a bundle that are made at these places.
+fn without_mounts(spec: &mut Value, at: impl Fn(&Path) -> bool) {
+    let mounts = spec["mounts"].as_array_mut().expect("a list");
+    mounts.retain(|mount| !at(Path::new(mount["destination"].as_str().expect("a path"))));
+}
+
+/// CVE-2021-30465: in a volume that two containers share, the one exchanges a directory for a link while the other's mount on it is made.
+fn a_mounts_target_that_is_swapped_leads_nowhere_else(host: &Host) {
+    // The link leads to a directory of the host's: a runtime that follows it makes the mount's target there.
+    let [volume, outside, inner] = ["volume", "outside", "inner"].map(|name| host.dir().join(name));
+    fs::create_dir_all(volume.join("here")).unwrap();
+    fs::create_dir(&outside).unwrap();
+    fs::create_dir(&inner).unwrap();
+    symlink(&outside, volume.join("there")).unwrap();
+    let bundle = bundle(host, "swapped", |spec| {
+        spec["process"]["args"] = json!(["cat", "/proc/self/mountinfo"]);
+        let bind = |source: &Path, destination: &str| json!({"destination": destination, "source": source, "options": ["bind"]});
+        let mounts = spec["mounts"].as_array_mut().expect("a list");
+        mounts.push(bind(&volume, "/volume"));
+        mounts.push(bind(&inner, "/volume/here/inner"));
+        mounts.push(json!({"destination": "/volume/here/tmp", "type": "tmpfs", "source": "tmpfs"}));
+    });
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let [here, there] = ["here", "there"].map(|name| volume.join(name));
+            while !over.load(Ordering::Relaxed) {
+                renameat2(
+                    AT_FDCWD,
+                    &here,
+                    AT_FDCWD,
+                    &there,
+                    RenameFlags::RENAME_EXCHANGE,
+                )
+                .unwrap();
+            }
+        });
+        let (mut on_directory, mut on_link) = (0, 0);
+        // Until it was met in both states, which are half of the time each, and often enough in between.
+        for _ in 0..200 {
+            let run = format!("{} run -b {bundle} c1 2>&1 || true", Host::TINCAN);
+            let said = host.sh(&run);
+            let of_inner = said
+                .lines()
+                .filter_map(|line| line.split(' ').nth(4))
+                .find(|at| at.ends_with("/inner"));
+            match of_inner {
+                Some("/volume/here/inner" | "/volume/there/inner") => on_directory += 1,
+                // The link leads to a path of the container's own.
+                Some(at) => {
+                    assert_eq!(Path::new(at), outside.join("inner"), "{said}");
+                    on_link += 1;
+                }
+                // It was exchanged while the path was made.
+                None => assert!(said.starts_with("tincan: c1: "), "{said}"),
+            }
+            let found: Vec<_> = fs::read_dir(&outside).unwrap().collect();
+            assert!(found.is_empty(), "{found:?}");
+            if on_directory > 10 && on_link > 10 {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(
+            on_directory > 0 && on_link > 0,
+            "the attack was not met: {on_directory} {on_link}"
+        );
+    });
+}
+
+/// CVE-2025-31133: what is masked is shown as what the container's `/dev/null` is.
+fn a_false_null_device_is_not_shown_for_what_is_masked(host: &Host) {
+    let bundle = bundle(host, "masked", |spec| {
+        without_mounts(spec, |at| at.starts_with("/dev"));
+        spec["process"]["args"] = json!(["cat", "/masked"]);
+        spec["linux"]["maskedPaths"] = json!(["/masked"]);
+    });
+    let rootfs = format!("{bundle}/rootfs");
+    fs::write(format!("{rootfs}/masked"), "a secret\n").unwrap();
+    fs::write(format!("{rootfs}/evil"), "evil\n").unwrap();
+    let null = format!("{rootfs}/dev/null");
+    fs::create_dir_all(format!("{rootfs}/dev")).unwrap();
+    for make in [
+        "ln -s /evil",
+        "ln -s /proc/sys/kernel/domainname",
+        "cp /proc/version",
+        "mkfifo",
+        "mkdir",
+    ] {
+        host.sh(&format!("rm -rf {null}; {make} {null}"));
+        let said = host.sh(&format!("{} run -b {bundle} c1 2>&1 || true", Host::TINCAN));
+        // It is put right, or refused.
+        let is_refused = said.starts_with("tincan: c1: ") && said.contains("/dev/null");
+        assert!(said.is_empty() || is_refused, "{make}: {said}");
+        assert_eq!(
+            fs::read_to_string(format!("{rootfs}/evil")).unwrap(),
+            "evil\n"
+        );
+    }
+    // And where it is a device, with something else bound over it.
+    let bundle = self::bundle(host, "bound", |spec| {
+        spec["process"]["args"] = json!(["cat", "/masked"]);
+        spec["linux"]["maskedPaths"] = json!(["/masked"]);
+        let bind = json!({"destination": "/dev/null", "source": format!("{rootfs}/evil"), "options": ["bind"]});
+        spec["mounts"].as_array_mut().expect("a list").push(bind);
+    });
+    fs::write(format!("{bundle}/rootfs/masked"), "a secret\n").unwrap();
+    let said = host.tincan(["run", "-b", &bundle, "c1"]).fails(125);
+    assert!(said.contains("/dev/null"), "{said}");
+}
+
+/// CVE-2025-52565: the terminal is mounted on what the container's `/dev/console` leads to.
+fn a_false_console_is_not_mounted_on(host: &Host) {
+    let bundle = bundle(host, "console", |spec| {
+        without_mounts(spec, |at| at == Path::new("/dev"));
+        spec["process"]["args"] = json!(["cat", "/proc/self/mountinfo"]);
+        spec["process"]["terminal"] = json!(true);
+    });
+    let rootfs = format!("{bundle}/rootfs");
+    fs::create_dir_all(format!("{rootfs}/dev")).unwrap();
+    for to in [
+        "/proc/sys/kernel/domainname",
+        "/evil",
+        "../../../../../../etc/hostname",
+    ] {
+        host.sh(&format!(
+            "ln -sf {to} {rootfs}/dev/console; touch {rootfs}/evil"
+        ));
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        let run = host.tincan(["run", "-b", &bundle, "c1"]);
+        let mut tincan = run.spawn_on(&terminal.slave);
+        drop(terminal.slave);
+        let mut said = Vec::new();
+        // The last reader of a terminal hears of its end as an error (EIO).
+        let _ = std::io::Read::read_to_end(&mut fs::File::from(terminal.master), &mut said);
+        let said = String::from_utf8_lossy(&said);
+        assert!(!tincan.wait().unwrap().success(), "{to}: {said}");
+        let wanted = "Too many levels of symbolic links";
+        assert!(
+            said.contains(wanted) && !said.contains(" - devpts "),
+            "{to}: {said}"
+        );
+    }
+}
+
+/// CVE-2019-16884, CVE-2025-52881: what the runtime writes for the container goes to files that only look like the kernel's.
+fn a_false_proc_gets_no_parameters_and_no_labels(host: &Host) {
+    let bundle = bundle(host, "proc", |spec| {
+        spec["process"]["args"] = json!([
+            "cat",
+            "/proc/sys/kernel/domainname",
+            "/false/sys/kernel/domainname"
+        ]);
+        spec["process"]["oomScoreAdj"] = json!(500);
+        spec["linux"]["sysctl"] = json!({"kernel.domainname": "inside"});
+        spec["linux"]["maskedPaths"] = json!([]);
+        spec["linux"]["readonlyPaths"] = json!([]);
+    });
+    let rootfs = format!("{bundle}/rootfs");
+    host.sh(&format!(
+        "rm -rf {rootfs}/proc; ln -s /false {rootfs}/proc; mkdir -p {rootfs}/false/sys/kernel {rootfs}/false/self
+         echo false | tee {rootfs}/false/sys/kernel/domainname {rootfs}/false/self/oom_score_adj"
+    ));
+    let said = host.sh(&format!("{} run -b {bundle} c1 2>&1 || true", Host::TINCAN));
+    for file in ["sys/kernel/domainname", "self/oom_score_adj"] {
+        let kept = fs::read_to_string(format!("{rootfs}/false/{file}")).unwrap();
+        assert_eq!(kept, "false\n", "{file}: {said}");
+    }
+    // Where the procfs is then, the parameter is; or all is refused.
+    let is_refused = said.starts_with("tincan: c1: ") && said.contains("/proc");
+    assert!(said.starts_with("inside\n") || is_refused, "{said}");
+}
+
+/// CVE-2025-52881, by a mount that hides a parameter behind another file: what is given to the one must not reach the other.
+fn what_lies_where_parameters_are_is_not_written_to(host: &Host) {
+    let victim = host.dir().join("victim");
+    fs::write(&victim, "untouched\n").unwrap();
+    // Named as it is, which is refused, and by a link, which a bundle cannot be seen to do.
+    for (name, destination, refused) in [
+        ("named", "/proc/sys/kernel/domainname", true),
+        ("linked", "/link/domainname", false),
+    ] {
+        let bundle = bundle(host, name, |spec| {
+            spec["process"]["args"] = json!(["true"]);
+            spec["linux"]["sysctl"] = json!({"kernel.domainname": "inside"});
+            spec["linux"]["maskedPaths"] = json!([]);
+            spec["linux"]["readonlyPaths"] = json!([]);
+            let bind = json!({"destination": destination, "source": victim, "options": ["bind"]});
+            spec["mounts"].as_array_mut().expect("a list").push(bind);
+        });
+        symlink("/proc/sys/kernel", format!("{bundle}/rootfs/link")).unwrap();
+        let said = host.sh(&format!("{} run -b {bundle} c1 2>&1 || true", Host::TINCAN));
+        assert_eq!(said.contains("nothing can be mounted"), refused, "{said}");
+        assert_eq!(
+            fs::read_to_string(&victim).unwrap(),
+            "untouched\n",
+            "{said}"
+        );
+    }
+}
+
+/// CVE-2026-41579, CVE-2026-47766: `/dev` of the image leads to a directory of the host's, where the usual devices and links come to be, and
+/// `ptmx` is replaced.
+fn a_dev_that_leads_out_is_made_inside(host: &Host) {
+    let outside = host.dir().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("ptmx"), "the host's\n").unwrap();
+    let up = "../".repeat(32);
+    for (name, to) in [
+        ("absolute", outside.display().to_string()),
+        ("relative", format!("{up}{}", outside.display())),
+    ] {
+        for gone in [
+            &[][..],
+            &["/dev"],
+            &["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"],
+        ] {
+            let bundle = bundle(host, &format!("{name}{}", gone.len()), |spec| {
+                without_mounts(spec, |at| gone.iter().any(|gone| at == Path::new(gone)));
+                spec["process"]["args"] = json!(["true"]);
+            });
+            host.sh(&format!(
+                "rm -rf {bundle}/rootfs/dev; ln -s {to} {bundle}/rootfs/dev"
+            ));
+            let said = host.sh(&format!("{} run -b {bundle} c1 2>&1 || true", Host::TINCAN));
+            assert!(
+                said.is_empty() || said.starts_with("tincan: c1: "),
+                "{said}"
+            );
+            let found: Vec<_> = fs::read_dir(&outside)
+                .unwrap()
+                .map(|it| it.unwrap().file_name())
+                .collect();
+            assert_eq!(found, ["ptmx"], "{said}");
+            assert_eq!(
+                fs::read_to_string(outside.join("ptmx")).unwrap(),
+                "the host's\n"
+            );
+        }
+    }
 }
