@@ -1,6 +1,7 @@
 //! The container's first process between clone and exec: it performs its node's list of steps, and says over the channel
 //! which one failed. It has one thread, prints nothing and never returns.
 
+use std::collections::VecDeque;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -36,6 +37,8 @@ pub struct Child<'a> {
     pub signal_mask: SigSet,
     /// What its hooks are told.
     pub state: OciState,
+    /// Its mounts with mapped ids, in the order of its steps.
+    pub mapped: VecDeque<OwnedFd>,
     /// tincan's own binary, which it must not execute instead of the workload.
     pub own: Option<Own>,
 }
@@ -63,7 +66,7 @@ impl From<nix::Error> for Stop {
 impl Child<'_> {
     /// Performs the list and becomes the workload, or ends.
     pub fn run(mut self) -> ! {
-        let mut rootfs = Rootfs::new();
+        let mut rootfs = Rootfs::new().with_mapped(std::mem::take(&mut self.mapped));
         // A directory that root could not change to, as on a network file system that trusts no root: the user may.
         let mut closed: Option<(usize, &Path)> = None;
         for (mut index, step) in self.node.steps.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! Starting what is held, and starting more beside it: `start` and `exec`.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::AsFd;
 
@@ -161,6 +162,7 @@ impl Engine {
                     Child {
                         node,
                         own: None,
+                        mapped: VecDeque::new(),
                         channel: theirs,
                         entrances,
                         start: None,

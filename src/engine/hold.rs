@@ -1,7 +1,7 @@
 //! Performs a topology: claims the names, clones the containers, wires them, opens their gates.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,6 +16,7 @@ use super::error::EngineError;
 use super::fault;
 use super::give_way;
 use super::hook::{self, OCI_VERSION, OciState};
+use super::idmap;
 use super::loan;
 use super::network::Holder;
 use super::outside;
@@ -691,6 +692,7 @@ impl<'a> Raising<'a> {
             self.held[index].start =
                 Some(channel::listen(&socket).map_err(failed("make the start socket"))?);
         }
+        let mapped = idmap::prepare(node)?;
         let held = &self.held[index];
         let group = held.group.as_ref();
         let cgroup = group.and_then(Group::v2_dir);
@@ -702,7 +704,7 @@ impl<'a> Raising<'a> {
                 self.held.clear();
                 drop(parent_end);
                 let state = oci_state(&held.state, Status::Creating, own_outer_pid(node));
-                become_child(held, child_end, self.signal_mask, state)
+                become_child(held, mapped, child_end, self.signal_mask, state)
             }
             Birth::Parent { pid, pidfd } => HeldProcess::new(pid, pidfd, parent_end, interrupts),
         };
@@ -1112,7 +1114,13 @@ pub(super) fn clone_joined(
 }
 
 /// Performs the child's side of a held container.
-fn become_child(held: Held<'_>, channel: OwnedFd, signal_mask: SigSet, state: OciState) -> ! {
+fn become_child(
+    held: Held<'_>,
+    mapped: VecDeque<OwnedFd>,
+    channel: OwnedFd,
+    signal_mask: SigSet,
+    state: OciState,
+) -> ! {
     if held.node.die_with_parent && process::die_with_parent().is_err() {
         process::exit_now(1);
     }
@@ -1122,6 +1130,7 @@ fn become_child(held: Held<'_>, channel: OwnedFd, signal_mask: SigSet, state: Oc
     };
     Child {
         node: held.node,
+        mapped,
         own,
         channel,
         entrances: held.group.as_ref().map(Group::entrances),

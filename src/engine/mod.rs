@@ -13,6 +13,7 @@ pub mod fault;
 pub mod give_way;
 pub mod hold;
 pub mod hook;
+pub mod idmap;
 pub mod loan;
 pub mod names;
 pub mod network;

@@ -3,6 +3,7 @@
 //! What is below the root was put there by somebody else, and other containers may be changing it right now. So every
 //! path is resolved once, below the root, into a descriptor, and what follows is done to the descriptor.
 
+use std::collections::VecDeque;
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
@@ -48,6 +49,8 @@ pub struct Rootfs {
     empty: Option<OwnedFd>,
     /// The mounts that were kept, by their path outside.
     kept: Option<(PathBuf, OwnedFd)>,
+    /// The mounts with mapped ids that are still to be attached, in order.
+    mapped: VecDeque<OwnedFd>,
     /// The directory in which the last node was made. Nodes come in series, most of them in `/dev`.
     parent: Option<(PathBuf, OwnedFd)>,
     /// The host's mounts get to know of what is mounted in the container's mount namespace.
@@ -62,6 +65,11 @@ impl Rootfs {
             shared: true,
             ..Rootfs::default()
         }
+    }
+
+    /// With mounts whose ids are mapped, for those steps in their order.
+    pub fn with_mapped(self, mapped: VecDeque<OwnedFd>) -> Self {
+        Rootfs { mapped, ..self }
     }
 
     /// Performs one step of the file system. The step [`Step::Console`] is [`Rootfs::console`]; all others are not of the file
@@ -154,7 +162,17 @@ impl Rootfs {
 
     fn mount(&mut self, mount: &Mount) -> Result<(), Errno> {
         let mounted = match &mount.what {
-            MountWhat::Bind { source, recursive } => self.bind(mount, source, *recursive)?,
+            MountWhat::Bind {
+                source,
+                recursive,
+                ids,
+            } => {
+                let tree = match ids {
+                    Some(_) => self.mapped.pop_front().ok_or(Errno::NOENT)?,
+                    None => self.tree(source, *recursive)?,
+                };
+                self.bind(mount, tree)?
+            }
             MountWhat::Filesystem {
                 fstype,
                 source,
@@ -171,11 +189,14 @@ impl Rootfs {
         Ok(())
     }
 
-    fn bind(&mut self, mount: &Mount, source: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
-        let tree = match self.kept.take_if(|(kept, _)| kept == source) {
-            Some((_, tree)) => tree,
-            None => mount::clone_path(source, recursive)?,
-        };
+    fn tree(&mut self, source: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
+        match self.kept.take_if(|(kept, _)| kept == source) {
+            Some((_, tree)) => Ok(tree),
+            None => mount::clone_path(source, recursive),
+        }
+    }
+
+    fn bind(&mut self, mount: &Mount, tree: OwnedFd) -> Result<OwnedFd, Errno> {
         let attrs = mount.attrs;
         if attrs.set | attrs.clear != 0 {
             change(tree.as_fd(), attrs.set, attrs.clear, false)?;
@@ -848,6 +869,7 @@ mod tests {
             what: MountWhat::Bind {
                 source: source.into(),
                 recursive: true,
+                ids: None,
             },
             attrs: MountAttrs {
                 set,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 
 use super::seccomp::Filter;
-use super::topology::NamespaceKind;
+use super::topology::{IdMaps, NamespaceKind};
 
 /// One thing that the child does. Each is one object and one action, so that an index and an errno say what went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -247,7 +247,20 @@ pub enum MountWhat {
         source: PathBuf,
         /// With everything mounted below it.
         recursive: bool,
+        /// How its ids are mapped, where they are.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ids: Option<MountIds>,
     },
+}
+
+/// How the ids of a mount's files are mapped (mount_setattr(2), ID-mapped mounts): those on the file system are `inside`, and are shown to be
+/// those `outside`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MountIds {
+    /// The maps.
+    pub maps: IdMaps,
+    /// On everything mounted below it as well.
+    pub recursive: bool,
 }
 
 /// Attributes of a mount, as bits of `MOUNT_ATTR_*` (mount_setattr(2)).
@@ -444,7 +457,10 @@ impl fmt::Display for Step {
             Step::Mount(mount) => {
                 match &mount.what {
                     MountWhat::Filesystem { fstype, .. } => write!(f, "mount {fstype}")?,
-                    MountWhat::Bind { source, .. } => write!(f, "bind {}", source.display())?,
+                    MountWhat::Bind { source, ids, .. } => {
+                        let mapped = ids.as_ref().map_or("", |_| " with mapped ids");
+                        write!(f, "bind {}{mapped}", source.display())?;
+                    }
                 }
                 write!(f, " on {}", mount.destination.display())?;
                 let words = attr_words(mount.attrs.set | mount.attrs.set_recursive);

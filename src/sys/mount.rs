@@ -110,8 +110,31 @@ pub fn set_attributes(mount: BorrowedFd<'_>, change: Change) -> Result<(), Errno
         propagation: change.propagation,
         userns_fd: 0,
     };
+    set(mount, &attr, change.recursive)
+}
+
+/// Maps the ids of a mount that is not attached yet by those of a user namespace (mount_setattr(2), MOUNT_ATTR_IDMAP).
+///
+/// # Errors
+/// EPERM for whoever does not own the file system's user namespace; EINVAL for a file system that does not do this.
+pub fn map_ids(
+    mount: BorrowedFd<'_>,
+    user_namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> Result<(), Errno> {
+    let userns_fd = user_namespace.as_raw_fd();
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::try_from(userns_fd).expect("an open descriptor"),
+    };
+    set(mount, &attr, recursive)
+}
+
+fn set(mount: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) -> Result<(), Errno> {
     let mut flags = libc::AT_EMPTY_PATH;
-    if change.recursive {
+    if recursive {
         flags |= libc::AT_RECURSIVE;
     }
     // SAFETY: the path is a 0-terminated string and `attr` a whole mount_attr of the size given; both outlive the call, which
@@ -122,7 +145,7 @@ pub fn set_attributes(mount: BorrowedFd<'_>, change: Change) -> Result<(), Errno
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     };

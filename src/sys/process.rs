@@ -73,6 +73,30 @@ pub fn clone(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno
     }
 }
 
+/// A user namespace that nobody is in, with these maps, as `/proc/PID/uid_map` and `gid_map` take them (user_namespaces(7)).
+///
+/// # Errors
+/// As clone(2); as write(2) for maps that are not right, or not allowed to whoever is not root.
+pub fn user_namespace(uids: &str, gids: &str) -> Result<OwnedFd, Errno> {
+    let (pid, pidfd) = match clone(libc::CLONE_NEWUSER, None)? {
+        Cloned::Child => loop {
+            if die_with_parent().is_err() {
+                exit_now(1);
+            }
+            nix::unistd::pause();
+        },
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    let of_child = |name: &str| format!("/proc/{pid}/{name}");
+    let made = std::fs::write(of_child("uid_map"), uids)
+        .and_then(|()| std::fs::write(of_child("gid_map"), gids))
+        .and_then(|()| std::fs::File::open(of_child("ns/user")))
+        .map_err(|e| errno_of(&e));
+    signal(pidfd.as_fd(), libc::SIGKILL)?;
+    wait(pidfd.as_fd())?;
+    made.map(OwnedFd::from)
+}
+
 /// Ends the process at once, without destructors or exit handlers: the child of a clone must run none of its parent's.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) takes any integer and does not return.

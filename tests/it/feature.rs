@@ -49,6 +49,8 @@ pub enum Need {
     UsernsSysctl,
     /// Pressure stall information (psi.rst).
     Psi,
+    /// Mapped ids of a tmpfs (Linux 6.3).
+    TmpfsIds,
     /// A second processor, number 1.
     Processors,
     /// systemd as process 1, with a bus: the test runs beside it, and not on a machine that is all its own.
@@ -64,6 +66,15 @@ impl Need {
                 Path::new("/sys/devices/system/cpu/cpu1").exists(),
                 "a second processor",
             ),
+            Need::TmpfsIds => {
+                let release = nix::sys::utsname::uname().unwrap();
+                let release = release.release().to_string_lossy().into_owned();
+                let mut numbers = release
+                    .split(['.', '-'])
+                    .map_while(|it| it.parse::<u32>().ok());
+                let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+                lacks(version >= (6, 3), "mapped ids of a tmpfs")
+            }
             Need::CgroupV1 => lacks(Path::new("/sys/fs/cgroup/memory").exists(), "v1 cgroups"),
             Need::CgroupV2 => lacks(
                 fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")

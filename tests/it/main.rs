@@ -16,6 +16,7 @@ mod events;
 mod faults;
 mod feature;
 mod host;
+mod idmap;
 mod interface;
 mod kernel;
 mod link;
@@ -62,6 +63,7 @@ fn main() -> std::process::ExitCode {
         update::tests(),
         seccomp::tests(),
         net::tests(),
+        idmap::tests(),
         interface::tests(),
         link::tests(),
         device::tests(),

@@ -25,8 +25,8 @@ pub fn tests() -> Vec<Case> {
         a_link_on_the_host_tells_whose_it_is needs [Root],
         a_wire_goes_by_either_end_and_is_forgotten,
         of_two_that_add_one_interface_one_wins,
-        what_a_dead_container_left_answers_nobody needs [Nftables],
-        of_a_server_nothing_is_left,
+        what_a_dead_container_left_answers_nobody needs [Root, Nftables],
+        of_a_server_nothing_is_left needs [Root],
         gc_deletes_the_end_of_a_namespace_that_lives_on,
     ]
 }

@@ -29,7 +29,7 @@ pub fn tests() -> Vec<Case> {
         a_half_made_bridge_is_made_anew needs [Nftables],
         wires_to_single_containers_are_not_reached needs [Nftables],
         nobody_on_a_network_is_the_hosts_router needs [Nftables],
-        an_address_answers_for_its_new_holder_alone needs [Nftables],
+        an_address_answers_for_its_new_holder_alone needs [Root, Nftables],
         wrong_networks_are_refused needs [Nftables],
         the_lines_of_a_run_make_what_it_makes needs [Root, Nftables],
     ]

@@ -384,14 +384,6 @@ fn mounts(value: &Value) -> Result<(), BadBundle> {
         if text(mount, "destination").is_empty() && mount.is_object() {
             return Err(BadBundle::new(&format!("{at}.destination"), "is missing"));
         }
-        for key in ["uidMappings", "gidMappings"] {
-            if mount.get(key).is_some_and(|maps| !says_nothing(maps)) {
-                return Err(BadBundle::new(
-                    &format!("{at}.{key}"),
-                    "tincan does not do this yet",
-                ));
-            }
-        }
     }
     Ok(())
 }
@@ -638,11 +630,6 @@ mod tests {
             ("/linux/intelRdt", json!({"closID": "a"}), "linux.intelRdt"),
             ("/linux/mountLabel", json!("a"), "linux.mountLabel"),
             ("/process/selinuxLabel", json!("a"), "process.selinuxLabel"),
-            (
-                "/mounts/-",
-                json!({"destination": "/a", "uidMappings": [{"size": 1}]}),
-                "mounts[7].uidMappings",
-            ),
         ] {
             assert_eq!(
                 complaint(pointer, value),

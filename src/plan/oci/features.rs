@@ -41,7 +41,7 @@ pub fn features() -> Value {
             "apparmor": {"enabled": true},
             "selinux": enabled("process.selinuxLabel"),
             "intelRdt": enabled("linux.intelRdt"),
-            "mountExtensions": {"idmap": {"enabled": mounts::does_idmap()}},
+            "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": enabled("linux.netDevices"),
             "memoryPolicy": {
                 "modes": read_as::<MemoryPolicyModeType>("MPOL_", &POLICIES),
@@ -152,7 +152,7 @@ mod tests {
         ] {
             assert!(words("/mountOptions").contains(&word.to_owned()), "{word}");
         }
-        assert!(!words("/mountOptions").contains(&"idmap".to_owned()));
+        assert!(!words("/mountOptions").contains(&"iversion".to_owned()));
         assert_eq!(words("/linux/memoryPolicy/modes").len(), POLICIES.len());
         assert_eq!(words("/linux/memoryPolicy/flags").len(), POLICY_FLAGS.len());
         for pointer in ["actions", "operators", "archs", "knownFlags"] {

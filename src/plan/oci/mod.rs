@@ -186,6 +186,10 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
 
     let own_devices = own_devices(&linux)?;
     let cgroup = own_cgroup(name, spec, &linux, &own_devices, request)?;
+    let ids = is_new(NamespaceKind::User).then(|| IdMaps {
+        uids: id_maps(linux.uid_mappings()),
+        gids: id_maps(linux.gid_mappings()),
+    });
     let (mounts, read_only_late) = mounts::plan(
         spec.mounts().as_deref().unwrap_or_default(),
         &mounts::Around {
@@ -193,6 +197,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
             layout: request.layout,
             cgroup: &cgroup,
             namespaces: &namespaces,
+            ids: ids.as_ref(),
         },
     )?;
     let net_devices = net_devices(&linux, has(NamespaceKind::Network))?;
@@ -372,10 +377,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
                 ..Workload::of(process, !request.no_new_keyring)
             }),
         },
-        id_maps: is_new(NamespaceKind::User).then(|| IdMaps {
-            uids: id_maps(linux.uid_mappings()),
-            gids: id_maps(linux.gid_mappings()),
-        }),
+        id_maps: ids,
         time_offsets,
         cgroup: Some(cgroup),
         steps,
@@ -579,6 +581,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
                     what: MountWhat::Bind {
                         source: cgroups.to_owned(),
                         recursive: true,
+                        ids: None,
                     },
                     attrs: MountAttrs::default(),
                     propagation: Vec::new(),
@@ -659,6 +662,7 @@ pub fn give_file(node: &mut Node, destination: &str, source: &Path) {
         what: MountWhat::Bind {
             source: source.to_owned(),
             recursive: false,
+            ids: None,
         },
         attrs: MountAttrs {
             set: libc::MOUNT_ATTR_RDONLY

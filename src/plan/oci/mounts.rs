@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::super::facts::{CgroupLayout, Confinement, Hierarchy};
-use super::super::step::{Mount, MountAttrs, MountWhat, Propagation, PropagationKind, Step};
-use super::super::topology::{Cgroup, NamespaceKind, NamespaceSource};
+use super::super::step::{
+    Mount, MountAttrs, MountIds, MountWhat, Propagation, PropagationKind, Step,
+};
+use super::super::topology::{Cgroup, IdMaps, NamespaceKind, NamespaceSource};
 use super::BadBundle;
 
 /// Words for one bit of a mount's attributes (mount_setattr(2)): the word, the bit, whether it sets or clears it. With an
@@ -53,7 +55,7 @@ const SUPERBLOCK: [(&str, bool); 7] = [
 const NOTHING: [&str; 5] = ["", "defaults", "silent", "loud", "noiversion"];
 
 /// Words that would mean something, and that tincan does not do.
-const NOT_YET: [&str; 3] = ["idmap", "ridmap", "iversion"];
+const NOT_YET: [&str; 1] = ["iversion"];
 
 /// Words that say how a mount and others of the same file system follow each other (mount_namespaces(7)); with an `r` before it, each speaks
 /// of the mounts below as well.
@@ -65,7 +67,7 @@ const PROPAGATIONS: [(&str, PropagationKind); 4] = [
 ];
 
 /// Words for what a mount is, beside its attributes.
-const KINDS: [&str; 4] = ["bind", "rbind", "remount", "tmpcopyup"];
+const KINDS: [&str; 6] = ["bind", "idmap", "rbind", "remount", "ridmap", "tmpcopyup"];
 
 /// All option words that are known, sorted. Others are the file system's own.
 pub(super) fn option_words() -> Vec<String> {
@@ -85,16 +87,13 @@ pub(super) fn option_words() -> Vec<String> {
     words
 }
 
-/// Whether the ids of a mount can be mapped.
-pub(super) fn does_idmap() -> bool {
-    !NOT_YET.contains(&"idmap")
-}
-
 /// What a mount's option words mean.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Words {
     /// `bind` (false) or `rbind` (true).
     bind: Option<bool>,
+    /// `idmap` (false) or `ridmap` (true).
+    idmap: Option<bool>,
     attrs: MountAttrs,
     propagation: Vec<Propagation>,
     /// Words for the file system.
@@ -178,6 +177,8 @@ fn words(options: &[String], at: &str) -> Result<Words, BadBundle> {
         match word.as_str() {
             "bind" => words.bind = words.bind.or(Some(false)),
             "rbind" => words.bind = Some(true),
+            "idmap" => words.idmap = words.idmap.or(Some(false)),
+            "ridmap" => words.idmap = Some(true),
             "remount" => words.remount = true,
             "tmpcopyup" => words.copy_up = true,
             word if NOT_YET.contains(&word) => return not_yet(),
@@ -213,6 +214,8 @@ pub(super) struct Around<'a> {
     pub layout: &'a CgroupLayout,
     pub cgroup: &'a Cgroup,
     pub namespaces: &'a BTreeMap<NamespaceKind, NamespaceSource>,
+    /// How ids are mapped in a user namespace of the container's own.
+    pub ids: Option<&'a IdMaps>,
 }
 
 /// The steps that mount, in the bundle's order, and those that make read-only what has to take mount points, nodes and links
@@ -248,10 +251,22 @@ pub(super) fn plan(
                 "has `tmpcopyup`, which only a tmpfs can have",
             ));
         }
+        let ids = mount_ids(&at, mount, &words, around)?;
         if let Some(recursive) = bind {
             let source = bind_source(&at, mount.source().as_deref(), around.bundle_dir)?;
-            now.push(bind_step(&at, destination, source, recursive, words)?);
+            let what = MountWhat::Bind {
+                source,
+                recursive,
+                ids,
+            };
+            now.push(bind_step(&at, destination, what, words)?);
             continue;
+        }
+        if ids.is_some() {
+            return Err(BadBundle::new(
+                &format!("{at}.options"),
+                "maps ids, which only a bind can have",
+            ));
         }
         if words.remount {
             return Err(BadBundle::new(
@@ -372,11 +387,42 @@ fn bind_source(at: &str, source: Option<&Path>, bundle: &Path) -> Result<PathBuf
     }
 }
 
+/// How the ids of a mount are mapped, if they are: as it says itself, or as the container's (config.md, Mounts, `idmap`).
+fn mount_ids(
+    at: &str,
+    mount: &oci_spec::runtime::Mount,
+    words: &Words,
+    around: &Around,
+) -> Result<Option<MountIds>, BadBundle> {
+    let bad = |why: &str| Err(BadBundle::new(at, why));
+    let own = IdMaps {
+        uids: super::id_maps(mount.uid_mappings()),
+        gids: super::id_maps(mount.gid_mappings()),
+    };
+    let has_none = own.uids.is_empty() && own.gids.is_empty();
+    let maps = match (words.idmap, around.ids) {
+        (None, _) if has_none => return Ok(None),
+        (Some(_), Some(containers)) if has_none => containers.clone(),
+        (Some(_), None) if has_none => {
+            return bad(
+                "has no uidMappings and gidMappings, and the container no user namespace of its own from which `idmap` could take them",
+            );
+        }
+        _ => own,
+    };
+    if maps.uids.is_empty() || maps.gids.is_empty() {
+        return bad("has one of uidMappings and gidMappings, which go together");
+    }
+    Ok(Some(MountIds {
+        maps,
+        recursive: words.idmap == Some(true),
+    }))
+}
+
 fn bind_step(
     at: &str,
     destination: PathBuf,
-    source: PathBuf,
-    recursive: bool,
+    what: MountWhat,
     words: Words,
 ) -> Result<Step, BadBundle> {
     let harmless = |(word, value): &&(String, Option<String>)| {
@@ -391,7 +437,7 @@ fn bind_step(
     }
     Ok(Step::Mount(Mount {
         destination,
-        what: MountWhat::Bind { source, recursive },
+        what,
         attrs: words.attrs,
         propagation: words.propagation,
     }))
@@ -411,6 +457,7 @@ fn host_sysfs(destination: PathBuf, words: Words) -> Step {
         what: MountWhat::Bind {
             source: PathBuf::from("/sys"),
             recursive: true,
+            ids: None,
         },
         attrs: MountAttrs {
             set_recursive: libc::MOUNT_ATTR_RDONLY
@@ -457,6 +504,7 @@ fn cgroup(
             what: MountWhat::Bind {
                 source: own(hierarchy),
                 recursive: false,
+                ids: None,
             },
             attrs: words.attrs,
             propagation: words.propagation.clone(),
@@ -561,6 +609,7 @@ pub fn borrow_sysfs(steps: &mut [Step]) {
             mount.what = MountWhat::Bind {
                 source: PathBuf::from("/sys"),
                 recursive: true,
+                ids: None,
             };
         }
     }
@@ -570,7 +619,7 @@ pub fn borrow_sysfs(steps: &mut [Step]) {
 mod tests {
     use serde_json::json;
 
-    use super::super::super::topology::Hierarchies;
+    use super::super::super::topology::{Hierarchies, IdMap};
     use super::super::template::tests::{hybrid_joint, v1, v2};
     use super::*;
 
@@ -597,6 +646,17 @@ mod tests {
             .iter()
             .map(|kind| (*kind, NamespaceSource::New))
             .collect();
+        let map = |outside| {
+            vec![IdMap {
+                inside: 0,
+                outside,
+                size: 10,
+            }]
+        };
+        let ids = IdMaps {
+            uids: map(500),
+            gids: map(600),
+        };
         let mounts = [serde_json::from_value(mount).unwrap()];
         let around = Around {
             bundle_dir: Path::new("/b"),
@@ -610,6 +670,7 @@ mod tests {
                 scope: None,
             },
             namespaces: &namespaces,
+            ids: kinds.contains(&NamespaceKind::User).then_some(&ids),
         };
         plan(&mounts, &around).map_err(|error| error.to_string())
     }
@@ -624,6 +685,7 @@ mod tests {
     }
 
     const OWN: [NamespaceKind; 2] = [NamespaceKind::Mount, NamespaceKind::Network];
+    const OWN_IDS: [NamespaceKind; 2] = [NamespaceKind::Mount, NamespaceKind::User];
 
     #[test]
     fn each_word_sets_or_clears_its_attribute_and_with_an_r_also_below() {
@@ -737,12 +799,12 @@ mod tests {
                 "mounts[0].options: has `sync`, an option of a file system, which a bind cannot set",
             ),
             (
-                json!(["bind", "idmap"]),
-                "mounts[0].options[1]: `idmap`: tincan does not do this yet",
+                json!(["bind", "iversion"]),
+                "mounts[0].options[1]: `iversion`: tincan does not do this yet",
             ),
             (
                 json!(["rbind", "ridmap"]),
-                "mounts[0].options[1]: `ridmap`: tincan does not do this yet",
+                "mounts[0]: has no uidMappings and gidMappings, and the container no user namespace of its own from which `idmap` could take them",
             ),
             (
                 json!(["tmpcopyup", "bind"]),
@@ -774,6 +836,7 @@ mod tests {
                 what: MountWhat::Bind {
                     source: PathBuf::from("/b/data"),
                     recursive: true,
+                    ids: None,
                 },
                 attrs: MountAttrs {
                     set: libc::MOUNT_ATTR_NOSUID,
@@ -793,9 +856,45 @@ mod tests {
             mount.what,
             MountWhat::Bind {
                 source: PathBuf::from("/b"),
-                recursive: false
+                recursive: false,
+                ids: None,
             }
         );
+    }
+
+    #[test]
+    fn the_ids_of_a_bind_are_mapped_by_its_own_maps_or_the_containers() {
+        let maps = |outside| json!([{"containerID": 0, "hostID": outside, "size": 10}]);
+        let ids = |options: &[&str], own: Option<u32>| {
+            let mut mount = json!({"destination": "/a", "source": "/b", "options": options});
+            if let Some(outside) = own {
+                mount["uidMappings"] = maps(outside);
+                mount["gidMappings"] = maps(outside + 1);
+            }
+            let (now, _) = plan_of(mount, &v1(), &OWN_IDS).unwrap();
+            match &now[..] {
+                [
+                    Step::Mount(Mount {
+                        what: MountWhat::Bind { ids, .. },
+                        ..
+                    }),
+                ] => ids.clone().map(|ids| {
+                    let first = |maps: &[IdMap]| maps[0].outside;
+                    (first(&ids.maps.uids), first(&ids.maps.gids), ids.recursive)
+                }),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(ids(&["bind"], None), None);
+        // Whoever gives maps wants them.
+        assert_eq!(ids(&["bind"], Some(7)), Some((7, 8, false)));
+        assert_eq!(ids(&["rbind", "idmap"], Some(7)), Some((7, 8, false)));
+        assert_eq!(ids(&["rbind", "ridmap"], Some(7)), Some((7, 8, true)));
+        assert_eq!(
+            ids(&["rbind", "ridmap", "idmap"], None),
+            Some((500, 600, true))
+        );
+        assert_eq!(ids(&["bind", "idmap"], None), Some((500, 600, false)));
     }
 
     #[test]
