@@ -333,6 +333,12 @@ impl Rootfs {
                 if path::kind(&there) == kind && (kind == FileType::Fifo || there.st_rdev == number)
                 {
                     Ok(())
+                } else if path::kind(&there) == FileType::RegularFile
+                    && there.st_size == 0
+                    && kind != FileType::Fifo
+                {
+                    // What was made for a bind of the host's own, by an earlier run of the bundle in a user namespace.
+                    self.bind_device(&device.path, kind, number)
                 } else {
                     Err(Errno::EXIST)
                 }

@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Case> {
         home_and_directory_are_the_users,
         a_directory_for_root_or_for_the_user_alone_will_do,
         a_leaked_descriptor_is_no_way_out,
+        devices_in_the_root_itself_are_there_the_second_time_too,
         descriptors_are_kept_on_request_alone,
         exec_starts_from_what_was_created,
         exec_takes_runcs_options,
@@ -514,6 +515,19 @@ fn a_leaked_descriptor_is_no_way_out(host: &Host) {
     ));
     assert!(said.contains("Too many levels of symbolic links"), "{said}");
     host.tincan(["delete", "--force", "c1"]).ok();
+}
+
+/// Without a file system on `/dev`, what an earlier run made there is there.
+fn devices_in_the_root_itself_are_there_the_second_time_too(host: &Host) {
+    let look = "for d in null zero full random urandom tty; do test -c /dev/$d || echo $d; done; head -c3 /dev/zero | wc -c";
+    let bundle = changed(host, "dev", look, |spec| {
+        let mounts = spec["mounts"].as_array_mut().expect("a list");
+        mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+    });
+    for _ in 0..2 {
+        let said = host.tincan(["run", "--bundle", &bundle, "c1"]).ok();
+        assert_eq!(said, "3\n");
+    }
 }
 
 fn descriptors_are_kept_on_request_alone(host: &Host) {
