@@ -78,13 +78,14 @@ pub fn clone(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno
 /// # Errors
 /// As clone(2); as write(2) for maps that are not right, or not allowed to whoever is not root.
 pub fn user_namespace(uids: &str, gids: &str) -> Result<OwnedFd, Errno> {
+    // It waits for the end of a pipe that this process has the other end of, and so does not outlive it.
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (pid, pidfd) = match clone(libc::CLONE_NEWUSER, None)? {
-        Cloned::Child => loop {
-            if die_with_parent().is_err() {
-                exit_now(1);
-            }
-            nix::unistd::pause();
-        },
+        Cloned::Child => {
+            drop(writer);
+            let _ = rustix::io::retry_on_intr(|| rustix::io::read(&reader, &mut [0]));
+            exit_now(0)
+        }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     let of_child = |name: &str| format!("/proc/{pid}/{name}");
@@ -92,7 +93,7 @@ pub fn user_namespace(uids: &str, gids: &str) -> Result<OwnedFd, Errno> {
         .and_then(|()| std::fs::write(of_child("gid_map"), gids))
         .and_then(|()| std::fs::File::open(of_child("ns/user")))
         .map_err(|e| errno_of(&e));
-    signal(pidfd.as_fd(), libc::SIGKILL)?;
+    drop(writer);
     wait(pidfd.as_fd())?;
     made.map(OwnedFd::from)
 }
