@@ -9,7 +9,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 
-use super::{Failed, Location, What, read, write};
+use super::stats::{table, take};
+use super::{Failed, Location, What, write};
 
 /// What tells of it: the descriptor becomes readable when something may have happened.
 pub enum OomWatch {
@@ -102,14 +103,7 @@ impl OomWatch {
 
 /// Of a cgroup that is gone it is 0.
 fn killed_so_far(file: &Path) -> Result<u64, Failed> {
-    match read(file) {
-        Err(failed) if matches!(failed.errno, Errno::NOENT | Errno::NODEV) => Ok(0),
-        other => {
-            let text = other?;
-            let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-            Ok(line.and_then(|count| count.parse().ok()).unwrap_or(0))
-        }
-    }
+    Ok(take(&table(file)?, "oom_kill"))
 }
 
 impl AsFd for OomWatch {

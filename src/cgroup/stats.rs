@@ -311,7 +311,7 @@ fn number<T: FromStr>(file: &Path) -> Result<Option<T>, Failed> {
 }
 
 /// The lines `key number` of a file.
-fn table(file: &Path) -> Result<BTreeMap<String, u64>, Failed> {
+pub(super) fn table(file: &Path) -> Result<BTreeMap<String, u64>, Failed> {
     let text = text(file)?;
     let lines = text.lines().filter_map(|line| {
         let (key, value) = line.split_once(' ')?;
@@ -320,7 +320,8 @@ fn table(file: &Path) -> Result<BTreeMap<String, u64>, Failed> {
     Ok(lines.collect())
 }
 
-fn take(table: &BTreeMap<String, u64>, key: &str) -> u64 {
+/// The number of a key, 0 where it is not there.
+pub(super) fn take(table: &BTreeMap<String, u64>, key: &str) -> u64 {
     table.get(key).copied().unwrap_or(0)
 }
 

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::pause::own_cgroup;
+use crate::cgroup::Location;
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
-use crate::cgroup::{self, Location};
+
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
 use crate::engine::user::Need;
@@ -71,8 +72,8 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         print(&args.id, "stats", Some(data(engine, &args.id, cgroup)?))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let failed = failed(&args.id);
-    let mut oom = OomWatch::open(cgroup).map_err(&failed)?;
+    let failed = |cause| EngineError::of_cgroup(&args.id, cause);
+    let mut oom = OomWatch::open(cgroup).map_err(failed)?;
     let mut due = Instant::now() + args.interval;
     loop {
         let fds: Vec<BorrowedFd> = [pidfd.as_fd()]
@@ -84,7 +85,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             .map_err(|errno| EngineError::of_deed(&args.id, "wait for what befalls it", errno))?;
         // First: it may have ended of this.
         let news = oom.as_mut().map_or(Ok(0), OomWatch::news);
-        for _ in 0..news.map_err(&failed)? {
+        for _ in 0..news.map_err(failed)? {
             print(&args.id, "oom", None)?;
         }
         if ready[0] {
@@ -102,15 +103,9 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn failed(id: &ContainerName) -> impl Fn(cgroup::Failed) -> EngineError {
-    |cause| EngineError::Cgroup {
-        container: id.clone(),
-        cause,
-    }
-}
-
 fn data(engine: &Engine, id: &ContainerName, cgroup: &Location) -> Result<Data, EngineError> {
-    let cgroup = cgroup.stats().map_err(failed(id))?;
+    let cgroup = cgroup.stats();
+    let cgroup = cgroup.map_err(|cause| EngineError::of_cgroup(id, cause))?;
     let (netns, netlink) = enter_running(engine, id)?;
     // With the host's own network, what passes there is not the container's.
     let is_hosts = netns::is_current(netns.as_fd());

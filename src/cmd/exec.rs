@@ -168,10 +168,7 @@ fn confine(process: &mut Process, args: &Args, state: &State) {
 
 /// The ways into the cgroup that the process is to be in: the container's, or one below.
 fn entrances(args: &Args, state: &State) -> Result<Option<Entrances>, anyhow::Error> {
-    let failed = |cause| EngineError::Cgroup {
-        container: args.id.clone(),
-        cause,
-    };
+    let failed = |cause| EngineError::of_cgroup(&args.id, cause);
     let Some(location) = &state.cgroup else {
         return match args.cgroup.first() {
             Some(asked) => Err(Usage::new(

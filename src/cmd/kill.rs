@@ -74,10 +74,7 @@ fn real_time(name: &str) -> Option<i32> {
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     engine.become_root(Need::Join)?;
     let (state, pidfd) = engine.root.open(&args.id).map_err(EngineError::from)?;
-    let failed = |cause| EngineError::Cgroup {
-        container: args.id.clone(),
-        cause,
-    };
+    let failed = |cause| EngineError::of_cgroup(&args.id, cause);
     // Without a cgroup, which a user may not have, there is the first process, with which all of its pid namespace go.
     let location = state
         .cgroup

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::engine::user::Need;
 use crate::net::wire::{self, Link};
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::network::NetworkName;
+use crate::sys::netns;
 
 /// The arguments of `tincan list`.
 #[derive(Debug, clap::Args)]
@@ -156,7 +158,7 @@ fn note_peers(
 /// The interfaces of a container with a network namespace of its own.
 fn links(engine: &Engine, name: &ContainerName) -> anyhow::Result<Vec<Link>> {
     match enter_running(engine, name) {
-        Ok((netns, netlink)) if !is_ours(&netns)? => Ok(wire::links(&netlink)?),
+        Ok((netns, netlink)) if !netns::is_current(netns.as_fd())? => Ok(wire::links(&netlink)?),
         // On the host's own network; or ended while we were looking.
         Ok(_) | Err(EngineError::NotRunning(_)) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
@@ -176,11 +178,4 @@ fn addresses(links: &[Link]) -> Vec<String> {
             addrs.map(|addr| format!("{} {addr}", link.name))
         })
         .collect()
-}
-
-/// Whether a network namespace is the one that tincan runs in.
-fn is_ours(netns: &std::os::fd::OwnedFd) -> anyhow::Result<bool> {
-    let ours = rustix::fs::stat("/proc/self/ns/net")?;
-    let theirs = rustix::fs::fstat(netns)?;
-    Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
 }

@@ -1184,11 +1184,8 @@ impl Here<'_> {
             let Some(near) = record.end_of(&container) else {
                 continue;
             };
-            let Some(far) = record
-                .ends
-                .iter()
-                .find(|end| end.container.is_none() && end.interface.as_str() == link.name)
-            else {
+            let on_host = record.end_on_host();
+            let Some(far) = on_host.filter(|end| end.interface.as_str() == link.name) else {
                 continue;
             };
             if !far.automatic.contains(&text) {

@@ -27,10 +27,9 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         }
     }
     let cgroup = own_cgroup(&state)?;
-    cgroup.freeze().map_err(|cause| EngineError::Cgroup {
-        container: args.id,
-        cause,
-    })?;
+    cgroup
+        .freeze()
+        .map_err(|cause| EngineError::of_cgroup(&args.id, cause))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -78,10 +78,9 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
 fn pids(state: &State) -> anyhow::Result<BTreeSet<i32>> {
     let cgroup = state.cgroup.as_ref();
     if let Some(cgroup) = cgroup.filter(|it| it.directories().next().is_some()) {
-        let pids = cgroup.pids().map_err(|cause| EngineError::Cgroup {
-            container: state.id.clone(),
-            cause,
-        })?;
+        let pids = cgroup
+            .pids()
+            .map_err(|cause| EngineError::of_cgroup(&state.id, cause))?;
         return Ok(pids.into_iter().collect());
     }
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));

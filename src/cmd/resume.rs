@@ -24,9 +24,8 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         return Err(EngineError::NotPaused(args.id).into());
     }
     let cgroup = own_cgroup(&state)?;
-    cgroup.thaw().map_err(|cause| EngineError::Cgroup {
-        container: args.id,
-        cause,
-    })?;
+    cgroup
+        .thaw()
+        .map_err(|cause| EngineError::of_cgroup(&args.id, cause))?;
     Ok(ExitCode::SUCCESS)
 }

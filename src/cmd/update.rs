@@ -115,10 +115,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     }
     location
         .update(&plan, layout)
-        .map_err(|cause| EngineError::Cgroup {
-            container: args.id,
-            cause,
-        })?;
+        .map_err(|cause| EngineError::of_cgroup(&args.id, cause))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -204,6 +204,14 @@ impl EngineError {
         matches!(self, EngineError::Hook { .. })
     }
 
+    /// What could not be done to a container's cgroup.
+    pub fn of_cgroup(container: &ContainerName, cause: cgroup::Failed) -> Self {
+        EngineError::Cgroup {
+            container: container.clone(),
+            cause,
+        }
+    }
+
     /// What systemd did not do for a container.
     pub fn of_systemd(container: &ContainerName, cause: cgroup::systemd::Failed) -> Self {
         let container = container.clone();

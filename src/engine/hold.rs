@@ -519,10 +519,7 @@ impl<'a> Raising<'a> {
             if let Err(cause) = location.check_vacant() {
                 // By whoever has taken the name just now: then that is what to tell.
                 undo::make_way(self.engine, &node.name)?;
-                return Err(EngineError::Cgroup {
-                    container: node.name.clone(),
-                    cause,
-                });
+                return Err(EngineError::of_cgroup(&node.name, cause));
             }
             undo.push(Undo::Cgroup(location));
         }
@@ -629,10 +626,7 @@ impl<'a> Raising<'a> {
                     .undo
                     .retain(|deed| !matches!(deed, Undo::Cgroup(_)));
             }
-            EngineError::Cgroup {
-                container: held.node.name.clone(),
-                cause,
-            }
+            EngineError::of_cgroup(&held.node.name, cause)
         })?;
         debug_assert_eq!(
             held.state.cgroup.as_ref(),
@@ -675,10 +669,8 @@ impl<'a> Raising<'a> {
         held.state.undo.push(Undo::Cgroup(location.clone()));
         held.state.cgroup = Some(location.clone());
         self.engine.root.save(&held.state)?;
-        cgroup::complete(&location, plan, layout, pid).map_err(|cause| EngineError::Cgroup {
-            container: node.name.clone(),
-            cause,
-        })
+        cgroup::complete(&location, plan, layout, pid)
+            .map_err(|cause| EngineError::of_cgroup(&node.name, cause))
     }
 
     fn clone_process(&mut self, index: usize) -> Result<(), EngineError> {

@@ -340,10 +340,7 @@ pub fn kill(state: &State) -> Result<(), EngineError> {
     if let Some(location) = &state.cgroup {
         location
             .let_killed_go()
-            .map_err(|cause| EngineError::Cgroup {
-                container: state.id.clone(),
-                cause,
-            })?;
+            .map_err(|cause| EngineError::of_cgroup(&state.id, cause))?;
     }
     if process::wait_dead(pidfd.as_fd(), KILL_LIMIT).map_err(failed)? {
         Ok(())
@@ -455,13 +452,8 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
             failure = Some(error);
         }
     }
-    match clear_cut_wires(engine) {
-        Ok(links) => cleared.extend(
-            links
-                .into_iter()
-                .map(|(name, link)| Cleared::Link(name, link)),
-        ),
-        Err(error) => failure = Some(error),
+    if let Err(error) = clear_cut_wires(engine, &mut cleared) {
+        failure = Some(error);
     }
     match attachment::clear_dead(engine) {
         Ok(all) => cleared.extend(all.into_iter().map(Cleared::Attachment)),
@@ -528,7 +520,7 @@ fn clear_half_links(
 }
 
 /// Deletes what [`cut_wires`] left, where it is still there.
-fn clear_cut_wires(engine: &Engine) -> Result<Vec<(ContainerName, LinkName)>, EngineError> {
+fn clear_cut_wires(engine: &Engine, cleared: &mut Vec<Cleared>) -> Result<(), EngineError> {
     let failed = |cause: Refused| EngineError::Wire {
         container: "host".to_owned(),
         action: "find and delete the ends of wires whose containers are gone".to_owned(),
@@ -547,17 +539,16 @@ fn clear_cut_wires(engine: &Engine) -> Result<Vec<(ContainerName, LinkName)>, En
     if !left.is_empty() {
         netns::let_sockets_go();
     }
-    let mut cleared = Vec::new();
     for link in left {
         // Those of a namespace that dies are on their way out.
         if let (Some(container), Ok(interface)) = (of_nobody(&link), link.name.parse())
             && wire::is_far_end_alive(&netlink, &link).map_err(failed)?
         {
             gone_is_fine(wire::delete(&netlink, &interface)).map_err(failed)?;
-            cleared.push((container, interface));
+            cleared.push(Cleared::Link(container, interface));
         }
     }
-    Ok(cleared)
+    Ok(())
 }
 
 /// Takes an interface of another kind from a container, and forgets it; absent is success.

@@ -186,6 +186,11 @@ fn an_own_copy_of_the_binary_is_a_program_like_any(host: &Host) {
     assert!(said.starts_with("tincan "), "{said}");
 }
 
+/// What a bundle's container and tincan say, whatever comes of it.
+fn run(host: &Host, bundle: &str) -> String {
+    host.sh(&format!("{} run -b {bundle} c1 2>&1 || true", Host::TINCAN))
+}
+
 /// Takes the mounts out of a bundle that are made at these places.
 fn without_mounts(spec: &mut Value, at: impl Fn(&Path) -> bool) {
     let mounts = spec["mounts"].as_array_mut().expect("a list");
@@ -226,8 +231,7 @@ fn a_mounts_target_that_is_swapped_leads_nowhere_else(host: &Host) {
         let (mut on_directory, mut on_link) = (0, 0);
         // Until it was met in both states, which are half of the time each, and often enough in between.
         for _ in 0..200 {
-            let run = format!("{} run -b {bundle} c1 2>&1 || true", Host::TINCAN);
-            let said = host.sh(&run);
+            let said = run(host, &bundle);
             let of_inner = said
                 .lines()
                 .filter_map(|line| line.split(' ').nth(4))
@@ -276,7 +280,7 @@ fn a_false_null_device_is_not_shown_for_what_is_masked(host: &Host) {
         "mkdir",
     ] {
         host.sh(&format!("rm -rf {null}; {make} {null}"));
-        let said = host.sh(&format!("{} run -b {bundle} c1 2>&1 || true", Host::TINCAN));
+        let said = run(host, &bundle);
         // It is put right, or refused.
         let is_refused = said.starts_with("tincan: c1: ") && said.contains("/dev/null");
         assert!(said.is_empty() || is_refused, "{make}: {said}");
@@ -315,8 +319,8 @@ fn a_false_console_is_not_mounted_on(host: &Host) {
             "ln -sf {to} {rootfs}/dev/console; touch {rootfs}/evil"
         ));
         let terminal = nix::pty::openpty(None, None).unwrap();
-        let run = host.tincan(["run", "-b", &bundle, "c1"]);
-        let mut tincan = run.spawn_on(&terminal.slave);
+        let tincan = host.tincan(["run", "-b", &bundle, "c1"]);
+        let mut tincan = tincan.spawn_on(&terminal.slave);
         drop(terminal.slave);
         let mut said = Vec::new();
         // The last reader of a terminal hears of its end as an error (EIO).
@@ -349,7 +353,7 @@ fn a_false_proc_gets_no_parameters_and_no_labels(host: &Host) {
         "rm -rf {rootfs}/proc; ln -s /false {rootfs}/proc; mkdir -p {rootfs}/false/sys/kernel {rootfs}/false/self
          echo false | tee {rootfs}/false/sys/kernel/domainname {rootfs}/false/self/oom_score_adj"
     ));
-    let said = host.sh(&format!("{} run -b {bundle} c1 2>&1 || true", Host::TINCAN));
+    let said = run(host, &bundle);
     for file in ["sys/kernel/domainname", "self/oom_score_adj"] {
         let kept = fs::read_to_string(format!("{rootfs}/false/{file}")).unwrap();
         assert_eq!(kept, "false\n", "{file}: {said}");
@@ -377,7 +381,7 @@ fn what_lies_where_parameters_are_is_not_written_to(host: &Host) {
             spec["mounts"].as_array_mut().expect("a list").push(bind);
         });
         symlink("/proc/sys/kernel", format!("{bundle}/rootfs/link")).unwrap();
-        let said = host.sh(&format!("{} run -b {bundle} c1 2>&1 || true", Host::TINCAN));
+        let said = run(host, &bundle);
         assert_eq!(said.contains("nothing can be mounted"), refused, "{said}");
         assert_eq!(
             fs::read_to_string(&victim).unwrap(),
@@ -410,7 +414,7 @@ fn a_dev_that_leads_out_is_made_inside(host: &Host) {
             host.sh(&format!(
                 "rm -rf {bundle}/rootfs/dev; ln -s {to} {bundle}/rootfs/dev"
             ));
-            let said = host.sh(&format!("{} run -b {bundle} c1 2>&1 || true", Host::TINCAN));
+            let said = run(host, &bundle);
             assert!(
                 said.is_empty() || said.starts_with("tincan: c1: "),
                 "{said}"

@@ -55,13 +55,15 @@ fn maps(uid: u32, gid: u32) -> (Value, Value) {
     (map(uid), map(gid))
 }
 
-/// The maps of the bundle's last mount.
+/// The mount of the volume, the bundle's last.
+fn own_mount(spec: &mut Value) -> &mut Value {
+    let mounts = spec["mounts"].as_array_mut().expect("a list");
+    mounts.last_mut().expect("ours")
+}
+
+/// Gives it maps of its own.
 fn of_mount(spec: &mut Value) {
-    let mount = spec["mounts"]
-        .as_array_mut()
-        .expect("a list")
-        .last_mut()
-        .expect("ours");
+    let mount = own_mount(spec);
     (mount["uidMappings"], mount["gidMappings"]) = maps(100_000, 200_000);
 }
 
@@ -157,11 +159,7 @@ fn what_cannot_be_mapped_is_told(host: &Host) {
     );
     let said = refused("half", &["bind"], &|spec| {
         of_mount(spec);
-        let mount = spec["mounts"]
-            .as_array_mut()
-            .expect("a list")
-            .last_mut()
-            .expect("ours");
+        let mount = own_mount(spec);
         mount
             .as_object_mut()
             .expect("a mount")
@@ -170,11 +168,7 @@ fn what_cannot_be_mapped_is_told(host: &Host) {
     assert!(said.contains("which go together"), "{said}");
     let said = refused("tmpfs", &[], &|spec| {
         of_mount(spec);
-        let mount = spec["mounts"]
-            .as_array_mut()
-            .expect("a list")
-            .last_mut()
-            .expect("ours");
+        let mount = own_mount(spec);
         mount["type"] = json!("tmpfs");
     });
     assert!(
@@ -184,11 +178,7 @@ fn what_cannot_be_mapped_is_told(host: &Host) {
     // Of a procfs the kernel maps none.
     let said = refused("proc", &["bind", "idmap"], &|spec| {
         of_mount(spec);
-        let mount = spec["mounts"]
-            .as_array_mut()
-            .expect("a list")
-            .last_mut()
-            .expect("ours");
+        let mount = own_mount(spec);
         mount["source"] = json!("/proc/sys");
     });
     let wanted = "tincan: c1: bind /proc/sys with mapped ids on /volume: Invalid argument";

@@ -149,6 +149,8 @@ mod tests {
             "rnoatime",
             "tmpcopyup",
             "sync",
+            "idmap",
+            "ridmap",
         ] {
             assert!(words("/mountOptions").contains(&word.to_owned()), "{word}");
         }
