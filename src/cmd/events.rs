@@ -11,7 +11,6 @@ use super::pause::own_cgroup;
 use crate::cgroup::Location;
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
-
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
 use crate::engine::user::Need;
@@ -94,6 +93,8 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         if due <= Instant::now() {
             match data(engine, &args.id, cgroup) {
                 Ok(data) => print(&args.id, "stats", Some(data))?,
+                // It is ending, which is seen soon.
+                Err(EngineError::NotRunning(_)) => {}
                 // It has just ended, which is seen next.
                 Err(_) if wait_ready(&[pidfd.as_fd()], Duration::ZERO).is_ok_and(|it| it[0]) => {}
                 Err(error) => return Err(error.into()),

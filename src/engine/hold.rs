@@ -1191,7 +1191,11 @@ pub fn enter_running(
     let netns = engine
         .join_network()
         .and_then(|()| open_netns(&netns_of(process.pid)))
-        .map_err(|errno| EngineError::of_deed(name, "open its network namespace", errno))?;
+        .map_err(|errno| match errno {
+            // A process that ends leaves its namespaces before its end is told (do_exit, kernel/exit.c).
+            Errno::NOENT => EngineError::NotRunning(name.clone()),
+            errno => EngineError::of_deed(name, "open its network namespace", errno),
+        })?;
     // Opened by number: only if the process is still the same, so is the namespace.
     if !process.is_alive() {
         return Err(EngineError::NotRunning(name.clone()));
