@@ -65,8 +65,13 @@ pub fn make(wire: &Wire, sites: [Site; 2]) -> Result<(), Failed> {
     let furnished = (0..2)
         .rev()
         .try_for_each(|at| {
-            // The first end was created up.
-            furnish(&wire.ends[at], at, at == 1, sites[at].netlink, indices[at])
+            let raise = match (at, wire.link_local()) {
+                // The first end was created up.
+                (0, _) => Raise::No,
+                (_, Some(addr)) => Raise::With(addr),
+                (_, None) => Raise::Yes,
+            };
+            furnish(&wire.ends[at], at, raise, sites[at].netlink, indices[at])
         })
         .and_then(|()| {
             (0..2)
@@ -208,20 +213,35 @@ fn set_ipv6(name: &LinkName, netns: Option<BorrowedFd<'_>>, parameter: &str, val
     }
 }
 
+/// Whether an end is raised.
+pub(super) enum Raise {
+    /// It is up, or not to be.
+    No,
+    /// Up it goes.
+    Yes,
+    /// It has this address before ([`Wire::link_local`]).
+    With(EndAddr),
+}
+
 /// Raises an end, then addresses it, then routes through it: a route needs a link that is up, and an address there for its
 /// next hop to be on the link. `at` says which end of its wire it is.
 pub(super) fn furnish(
     end: &End,
     at: usize,
-    raise: bool,
+    raise: Raise,
     netlink: &Netlink,
     index: u32,
 ) -> Result<(), Failed> {
     let mut actions = Vec::new();
     let mut requests = Vec::new();
-    if raise || end.alias.is_some() {
+    if let Raise::With(addr) = &raise {
+        actions.push(format!("add the address {} to {}", addr.addr, end.name));
+        requests.push(add_address(index, addr));
+    }
+    let is_raised = !matches!(raise, Raise::No);
+    if is_raised || end.alias.is_some() {
         let mut link = LinkUnspec::new_with_index(index);
-        if raise {
+        if is_raised {
             link = link.up();
         }
         if let Some(alias) = &end.alias {
@@ -319,7 +339,11 @@ pub fn change(change: &Change, site: Site) -> Result<(), Failed> {
         // At the host's end of a wire it may be off.
         set_ipv6(&end.name, site.netns, "disable_ipv6", "0");
     }
-    furnish(end, 0, change.up == Some(true), netlink, index)?;
+    let raise = match change.up {
+        Some(true) => Raise::Yes,
+        _ => Raise::No,
+    };
+    furnish(end, 0, raise, netlink, index)?;
     if change.up == Some(false) {
         let action = format!("take the interface {} down", end.name);
         return take_down(netlink, index).map_err(failed(action));

@@ -319,6 +319,8 @@ impl<'a> ByHand<'a> {
         }
         // As the engine does it, since the order of addresses and routes is the order in which they are added.
         for end in [b, a] {
+            let link_local = wire.link_local().filter(|_| end == b);
+            lines.extend(link_local.map(|addr| self.address(end, &addr)));
             lines.extend(self.end(end));
         }
         lines
@@ -429,12 +431,15 @@ impl<'a> ByHand<'a> {
 
     fn addresses_and_routes(&self, end: &End) -> Vec<String> {
         let (ip, name) = (self.ip(&end.at), &end.name);
-        let addrs = end.addrs.iter();
-        let addrs =
-            addrs.map(|addr| format!("{ip} address add {} dev {name}{}", pair(addr), nodad(addr)));
+        let addrs = end.addrs.iter().map(|addr| self.address(end, addr));
         let routes = end.routes.iter();
         let routes = routes.map(|route| format!("{ip} route add {} dev {name}", target(route)));
         addrs.chain(routes).collect()
+    }
+
+    fn address(&self, end: &End, addr: &EndAddr) -> String {
+        let (ip, name) = (self.ip(&end.at), &end.name);
+        format!("{ip} address add {} dev {name}{}", pair(addr), nodad(addr))
     }
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::interface::KINDS;
-use super::name::{BadWord, ContainerName, IfAddr, LinkName};
+use super::name::{BadWord, ContainerName, IfAddr, LinkName, Mac};
 use super::net::{Publish, WireSpec};
 use super::topology::{End, EndAddr, Place, Port, Route, Wire};
 
@@ -290,10 +290,12 @@ impl Network {
             via: Some(gateway),
         }));
         let mtu = spec.wire.mtu.or(self.mtu);
+        // The same for whoever has the address next: what others on the network know of it stays true.
+        let mac_of = |ip: &IpAddr| Mac::of(&format!("{}/{ip}", self.name));
         let near = End {
             at,
             name,
-            mac: spec.wire.mac,
+            mac: spec.wire.mac.or_else(|| addrs.first().map(mac_of)),
             mtu,
             addrs: on_link.collect(),
             routes,

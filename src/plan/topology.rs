@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
@@ -481,6 +481,27 @@ pub struct RuntimeHooks {
 pub struct Wire {
     /// The two ends. The kernel makes the second first, as the peer of the first.
     pub ends: [End; 2],
+}
+
+impl Wire {
+    /// The link-local address that the second end of a network's wire gets before it is raised, the one that the kernel would make of
+    /// its link-layer address (RFC 4291, appendix A).
+    ///
+    /// The kernel's own would be asked for first (RFC 4862, 5.4), and what is told of multicast groups would be told again when
+    /// nobody has answered (`mld_dad_work`, net/ipv6/mcast.c): 7 packets of each container to every other instead of 4.
+    pub fn link_local(&self) -> Option<EndAddr> {
+        let [port, end] = &self.ends;
+        if port.port.is_none() || !end.gets_ipv6() {
+            return None;
+        }
+        let [a, b, c, d, e, f] = end.mac?.0;
+        let own = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+        let ip = Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(own));
+        Some(EndAddr::on_link(IfAddr {
+            ip: ip.into(),
+            prefix: 64,
+        }))
+    }
 }
 
 /// One end of a wire.

@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Case> {
         wires_to_single_containers_are_not_reached needs [Nftables],
         nobody_on_a_network_is_the_hosts_router needs [Nftables],
         an_address_answers_for_its_new_holder_alone needs [Root, Nftables],
+        a_container_is_itself_from_the_first_moment needs [Nftables],
         wrong_networks_are_refused needs [Nftables],
         the_lines_of_a_run_make_what_it_makes needs [Root, Nftables],
     ]
@@ -659,6 +660,31 @@ fn an_address_answers_for_its_new_holder_alone(host: &Host) {
     assert_eq!(host.tincan(["gc"]).ok(), "link veth-old of old\n");
 }
 
+fn a_container_is_itself_from_the_first_moment(host: &Host) {
+    create(host, &LAN0);
+    // The kernel's own link-local address would be tentative for a second.
+    let look = |name: &str| {
+        let script = "ip -6 -o address show dev eth0 scope link; cat /sys/class/net/eth0/address";
+        host.tincan(["exec", name, "sh", "-euc", script]).ok()
+    };
+    stay(host, "asks", "lan0");
+    stay(host, "a", "lan0,10.9.0.7");
+    let first = look("a");
+    assert_eq!(first.matches("inet6 fe80::").count(), 1, "{first}");
+    assert!(!first.contains("tentative"), "{first}");
+    let addr = first.split_whitespace().find(|it| it.starts_with("fe80:"));
+    let addr = addr.unwrap().trim_end_matches("/64");
+    reaches(host, "asks", &format!("{addr}%eth0"), true);
+    delete(host, &["a"]);
+    // What others know of the address stays true.
+    stay(host, "b", "lan0,10.9.0.7");
+    assert_eq!(look("b"), first);
+    stay(host, "c", "lan0,10.9.0.8");
+    assert_ne!(look("c"), first);
+    delete(host, &["asks", "b", "c"]);
+    remove(host, "lan0");
+}
+
 fn wrong_networks_are_refused(host: &Host) {
     create(host, &LAN0);
     stay(host, "a", "lan0");
@@ -774,7 +800,7 @@ fn wrong_networks_are_refused(host: &Host) {
 fn the_lines_of_a_run_make_what_it_makes(host: &Host) {
     create(host, &[&LAN0[..], &["--isolate"]].concat());
     let look = || {
-        let seen = "ip -n a -br address | sed 's/@[^ ]*//; s/fe80:[^ ]*//' | awk '{ $2 = \"\"; print }'; ip -n a route | sed 's/ linkdown//'; ip -n a -6 route | sed 's/ linkdown//' | grep -v fe80; bridge -d link show dev veth-a | grep -o 'master lan0\\|isolated on'; cat /proc/sys/net/ipv6/conf/veth-a/disable_ipv6";
+        let seen = "ip -n a -br address | sed 's/@[^ ]*//' | awk '{ $2 = \"\"; print }'; ip -n a route | sed 's/ linkdown//'; ip -n a -6 route | sed 's/ linkdown//' | grep -v fe80; bridge -d link show dev veth-a | grep -o 'master lan0\\|isolated on'; cat /proc/sys/net/ipv6/conf/veth-a/disable_ipv6";
         host.sh(seen)
     };
     let plan = host
