@@ -57,7 +57,7 @@ pub fn connect(
     engine.keep(&leases);
     let done = step(1)
         .map_err(anyhow::Error::from)
-        .and_then(|()| link::put(engine, &topology, container))
+        .and_then(|()| link::put(engine, topology, container))
         .and_then(|()| Ok(step(2)?))
         .and_then(|()| {
             let networks = engine.root.networks();

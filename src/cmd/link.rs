@@ -1,7 +1,7 @@
 //! `tincan link`: wires between running containers, or a container and the host, and interfaces of other kinds, added, changed and removed
 //! live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
@@ -14,13 +14,13 @@ use super::net::HOST;
 use super::{Format, Usage, aligned, net, print_json};
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
-use crate::engine::state::{EndRecord, InterfaceRecord, Status, WireRecord};
+use crate::engine::state::{EndRecord, InterfaceRecord, Status, Undo, WireRecord};
 use crate::engine::user::Need;
-use crate::engine::{fault, loan, undo};
+use crate::engine::{fault, loan, publish, undo};
 use crate::net::wire::{self, Link};
 use crate::plan::interface::{InterfaceKind, InterfaceSpec};
 use crate::plan::name::{ContainerName, LinkName};
-use crate::plan::net::{LinkEnd, PairEnd, pair_wire};
+use crate::plan::net::{LinkEnd, PairEnd, host_link_alias, pair_wire};
 use crate::plan::network::NetworkName;
 use crate::plan::topology::{Place, Removal, Topology, Wire};
 use crate::sys::process::ProcessId;
@@ -131,7 +131,7 @@ fn add(
     } else {
         first
     };
-    put(engine, &topology, &keeper.container)?;
+    put(engine, topology, &keeper.container)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -176,16 +176,17 @@ fn add_interface(
     if dry_run.is_asked() {
         return dry_run.print(engine, &topology);
     }
-    put_interface(engine, &topology, container)?;
+    put_interface(engine, topology, container)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the one interface of a topology in a running container, with its record.
 fn put_interface(
     engine: &Engine,
-    topology: &Topology,
+    mut topology: Topology,
     container: &ContainerName,
 ) -> anyhow::Result<()> {
+    journal_lasting(engine, &mut topology)?;
     let root = &engine.root;
     let state = root.load(container).map_err(EngineError::from)?;
     let interface = &topology.interfaces[0];
@@ -206,7 +207,7 @@ fn put_interface(
         if let Some(loan) = interface.kind.loan() {
             loan::begin(engine, &state, loan)?;
         }
-        engine.raise(topology)?;
+        engine.raise(&topology)?;
         fault::at("link", 0)
             .map_err(|errno| EngineError::of_deed(container, "record the interface", errno))?;
         let done = InterfaceRecord {
@@ -229,15 +230,16 @@ fn put_interface(
 ///
 /// # Errors
 /// When it cannot be made, or not be recorded; then it is not there.
-pub fn put(engine: &Engine, topology: &Topology, keeper: &ContainerName) -> anyhow::Result<()> {
+pub fn put(engine: &Engine, mut topology: Topology, keeper: &ContainerName) -> anyhow::Result<()> {
+    journal_lasting(engine, &mut topology)?;
     // What is recorded of interfaces of these names is of wires that have gone by themselves.
     forget_gone(engine, &topology.wires[0])?;
     let adder = ProcessId::own()?;
-    let pending = WireRecord::of(&topology.wires[0], topology, Some(adder));
+    let pending = WireRecord::of(&topology.wires[0], &topology, Some(adder));
     let root = &engine.root;
     root.record_link(keeper, &pending, adder)
         .map_err(EngineError::from)?;
-    if let Err(error) = engine.raise(topology) {
+    if let Err(error) = engine.raise(&topology) {
         root.forget_link(keeper, &pending)
             .map_err(EngineError::from)?;
         return Err(error.into());
@@ -263,6 +265,39 @@ pub fn put(engine: &Engine, topology: &Topology, keeper: &ContainerName) -> anyh
             let _ = remove(engine, &undoing);
         }
         return Err(error.into());
+    }
+    Ok(())
+}
+
+/// Writes down, in the journals of containers that run in namespaces that they have joined, that these links are to be taken away with them.
+/// One that is gone by then is known by its address, so that no other of its name is taken for it.
+fn journal_lasting(engine: &Engine, topology: &mut Topology) -> Result<(), EngineError> {
+    let root = &engine.root;
+    let ends = topology.wires.iter().flat_map(|wire| &wire.ends);
+    let ends = ends.chain(topology.interfaces.iter().map(|it| &it.end));
+    let running: BTreeSet<ContainerName> = ends
+        .filter_map(|end| match &end.at {
+            Place::Running(name) => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    for name in running {
+        let state = root.load(&name)?;
+        let Some(path) = &state.netns else {
+            continue;
+        };
+        let at = Place::Running(name.clone());
+        topology.mark_lasting_links(&at, |interface| {
+            host_link_alias(&name, interface, root.path())
+        });
+        let links = topology.lasting_links(&at, path);
+        publish::journal(engine, &state, |undo| {
+            for deed in links.into_iter().map(Undo::Link) {
+                if !undo.contains(&deed) {
+                    undo.push(deed);
+                }
+            }
+        })?;
     }
     Ok(())
 }

@@ -330,7 +330,7 @@ pub fn attach(
     }
     if joined.is_some() {
         let container = topology.nodes[index].name.clone();
-        topology.mark_lasting_links(index, |name| {
+        topology.mark_lasting_links(&Place::Node(index), |name| {
             host_link_alias(&container, name, engine.root.path())
         });
     }

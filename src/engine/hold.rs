@@ -549,8 +549,9 @@ impl<'a> Raising<'a> {
             let networks = node.plugins.iter().cloned().map(Box::new);
             undo.extend(networks.map(|it| Undo::Plugins(netns.clone(), it)));
         }
-        let lasting = self.topology.lasting_links(index);
-        undo.extend(lasting.into_iter().map(Undo::Link));
+        let netns = node.joined_netns();
+        let lasting = netns.map(|path| self.topology.lasting_links(&Place::Node(index), path));
+        undo.extend(lasting.into_iter().flatten().map(Undo::Link));
         let touches = |wire: &&Wire| wire.ends.iter().any(|end| end.at == Place::Node(index));
         let start = node
             .steps
@@ -566,6 +567,7 @@ impl<'a> Raising<'a> {
             origin: node.identity.origin,
             bundle: node.identity.bundle.clone(),
             rootfs: node.identity.rootfs.clone(),
+            netns: netns.map(Path::to_owned),
             created: now(),
             annotations: node.identity.annotations.clone(),
             cgroup: made_here.map(|plan| self.location(plan)).transpose()?,

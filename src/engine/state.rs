@@ -53,6 +53,9 @@ pub struct State {
     pub bundle: PathBuf,
     /// The root file system's directory, absolute.
     pub rootfs: PathBuf,
+    /// The path by which it has joined a network namespace, which then outlasts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<PathBuf>,
     /// When it was made, as RFC 3339 in UTC with nanoseconds.
     pub created: String,
     /// The bundle's annotations.

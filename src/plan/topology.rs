@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
@@ -798,35 +798,30 @@ impl Topology {
         steps
     }
 
-    /// The links of a node that outlast it: those in a namespace that it joins, each by its end on the host, where it has one.
-    pub fn lasting_links(&self, node: usize) -> Vec<LastingLink> {
-        let source = self.nodes[node].namespaces.get(&NamespaceKind::Network);
-        let Some(NamespaceSource::Path(path)) = source else {
-            return Vec::new();
-        };
-        let at = Place::Node(node);
+    /// The links that outlast the container at a place, since they are in a namespace that it joins by this path: each by its end on the
+    /// host, where it has one.
+    pub fn lasting_links(&self, at: &Place, path: &Path) -> Vec<LastingLink> {
         let lasting = |end: &End| LastingLink {
-            netns: (end.at == at).then(|| path.clone()),
+            netns: (end.at == *at).then(|| path.to_owned()),
             interface: end.name.clone(),
             mac: end.mac,
         };
         let wires = self.wires.iter().filter_map(|wire| {
-            let own = wire.ends.iter().find(|end| end.at == at)?;
+            let own = wire.ends.iter().find(|end| end.at == *at)?;
             let on_host = wire.ends.iter().find(|end| end.at == Place::Host);
             Some(lasting(on_host.unwrap_or(own)))
         });
         // A link of the host's that was moved there is its own undoing.
         let made = |it: &&Interface| !matches!(it.kind, InterfaceKind::Phys { .. });
         let interfaces = self.interfaces.iter().filter(made).map(|it| &it.end);
-        let interfaces = interfaces.filter(|end| end.at == at).map(lasting);
+        let interfaces = interfaces.filter(|end| end.at == *at).map(lasting);
         wires.chain(interfaces).collect()
     }
 
     /// Gives the links of [`Topology::lasting_links`] addresses by which they are known again. They are made of the `alias` of each.
-    pub fn mark_lasting_links(&mut self, node: usize, alias: impl Fn(&LinkName) -> String) {
-        let at = Place::Node(node);
+    pub fn mark_lasting_links(&mut self, at: &Place, alias: impl Fn(&LinkName) -> String) {
         for wire in &mut self.wires {
-            let Some(own) = wire.ends.iter().find(|end| end.at == at) else {
+            let Some(own) = wire.ends.iter().find(|end| end.at == *at) else {
                 continue;
             };
             let mac = Mac::of(&alias(&own.name));
@@ -838,7 +833,7 @@ impl Topology {
             }
         }
         for interface in &mut self.interfaces {
-            if interface.end.at == at && interface.kind.takes_mac() {
+            if interface.end.at == *at && interface.kind.takes_mac() {
                 let mac = Mac::of(&alias(&interface.end.name));
                 interface.end.mac.get_or_insert(mac);
             }
@@ -943,6 +938,14 @@ impl Topology {
 }
 
 impl Node {
+    /// The network namespace that it joins, by path.
+    pub fn joined_netns(&self) -> Option<&Path> {
+        match self.namespaces.get(&NamespaceKind::Network) {
+            Some(NamespaceSource::Path(path)) => Some(path),
+            _ => None,
+        }
+    }
+
     /// A process beside a container's first one, with nothing of its own: `exec` adds its steps.
     pub fn beside(name: &ContainerName) -> Self {
         Node {

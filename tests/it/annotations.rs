@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Case> {
     tests![
         annotations_are_links_before_those_of_the_command_line,
         a_namespace_that_is_joined_gets_links_and_loses_them needs [Root, Nftables],
+        what_comes_to_a_namespace_that_is_joined_goes_with_the_container needs [Root, Nftables],
         of_a_namespace_that_is_gone_nothing_is_left needs [Root],
         a_port_is_published_by_annotation needs [Root, Nftables],
         wrong_annotations_are_refused,
@@ -143,6 +144,45 @@ fn a_namespace_that_is_joined_gets_links_and_loses_them(host: &Host) {
     host.tincan(["delete", "--force", "c1"]).ok();
     host.sh("ip -n blue link del eth1");
     assert_eq!(in_blue(host), before.0);
+    remove(host, "lan0");
+    remove_it(host);
+}
+
+fn what_comes_to_a_namespace_that_is_joined_goes_with_the_container(host: &Host) {
+    somebodys_namespace(host);
+    create(
+        host,
+        &["lan0", "--subnet", "10.9.0.0/24", "--subnet", "fd09::/64"],
+    );
+    super::network::stay(host, "other", "none");
+    let before = in_blue(host);
+    let links = host.sh("ip -br link | cut -d' ' -f1");
+    let bundle = annotated(host, "bundle", json!({}), Some("/run/netns/blue"));
+    for ended in [false, true] {
+        quietly(host, &["create", "-b", &bundle, "c1"]);
+        host.tincan(["start", "c1"]).ok();
+        for words in [
+            &["link", "add", "c1=172.16.0.1/16", "host=172.16.0.2/16"][..],
+            &["link", "add", "other=172.17.0.1/16", "c1=172.17.0.2/16"],
+            &["link", "add", "c1=tap,name=tap9"],
+            &["network", "connect", "lan0", "c1"],
+        ] {
+            host.tincan(words).ok();
+        }
+        let said = in_blue(host);
+        for line in ["172.16.0.1/16", "172.17.0.2/16", "10.9.0.2/24"] {
+            assert!(said.contains(line), "{line}: {said}");
+        }
+        assert!(host.sh("ip -n blue -br link").contains("tap9 "));
+        if ended {
+            host.tincan(["kill", "c1", "KILL"]).ok();
+        }
+        host.tincan(["delete", "--force", "c1"]).ok();
+        assert_eq!(in_blue(host), before);
+        assert!(!host.sh("ip -n blue -br link").contains("tap9 "));
+        assert_eq!(host.sh("ip -br link | cut -d' ' -f1"), links);
+    }
+    host.tincan(["delete", "--force", "other"]).ok();
     remove(host, "lan0");
     remove_it(host);
 }
