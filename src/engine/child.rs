@@ -18,7 +18,7 @@ use super::rootfs::Rootfs;
 use super::seal::Own;
 use super::state::Status;
 use crate::cgroup::Entrances;
-use crate::plan::step::{Capabilities, Command, Gate, HookKind, Step, User};
+use crate::plan::step::{Capabilities, Command, Gate, Step, User};
 use crate::plan::topology::Node;
 use crate::sys::channel::{self, Report};
 use crate::sys::{credentials, errno_of, process, schedule, seccomp};
@@ -142,12 +142,8 @@ impl Child<'_> {
                 self.report(index, 0, Some(master))?;
             }
             Step::Hook(kind, hook) => {
-                let (name, status) = match kind {
-                    HookKind::CreateContainer => ("createContainer", Status::Creating),
-                    HookKind::StartContainer => ("startContainer", Status::Created),
-                };
-                self.state.status = status;
-                hook::run(name, hook, &self.state)
+                self.state.status = Status::Created;
+                hook::run(&kind.to_string(), hook, &self.state)
                     .map_err(|failed| Stop::Failed(failed.why.code()))?;
             }
             Step::Hostname(name) => nix::unistd::sethostname(name)?,

@@ -906,7 +906,8 @@ impl<'a> Raising<'a> {
             .as_ref()
             .expect("hooks come after the clone")
             .pid;
-        let state = oci_state(&held.state, Status::Creating, pid);
+        // `creating` is step 2 of the lifecycle, and these are its steps 3 and 4 (runtime.md, State and Lifecycle).
+        let state = oci_state(&held.state, Status::Created, pid);
         let hooks = &held.node.hooks;
         let all = hooks.prestart.iter().map(|hook| ("prestart", hook));
         for (kind, hook) in all.chain(

