@@ -33,6 +33,10 @@ impl Engine {
             verb: "start",
             status: self.root.status(state),
         };
+        let has_program = state.release.iter().any(|step| step.program.is_some());
+        if !has_program && self.root.status(state) == Status::Created {
+            return Err(EngineError::NoProcess(state.id.clone()));
+        }
         let failed = |errno| EngineError::of_deed(&state.id, "start", errno);
         let socket = self.root.start_socket(&state.id);
         let connection = match channel::connect(&socket) {

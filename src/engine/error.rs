@@ -132,6 +132,9 @@ pub enum EngineError {
     /// It should run, and does not. By these words containerd knows that a signal came too late, and is none that failed.
     #[error("{0}: container not running")]
     NotRunning(ContainerName),
+    /// Its bundle does not say what it is to run (runtime-spec runtime.md, Start).
+    #[error("{0}: cannot start a container whose bundle has no `process`")]
+    NoProcess(ContainerName),
     /// It is in no status for what is asked.
     #[error("{container}: cannot {verb} a container that is {status}")]
     WrongStatus {

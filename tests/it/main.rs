@@ -3,6 +3,7 @@
 mod annotations;
 mod attack;
 mod bad_input;
+mod bundle;
 mod churn;
 mod clean;
 mod cni;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
         run::tests(),
         pair::tests(),
         oci::tests(),
+        bundle::tests(),
         names::tests(),
         connect::tests(),
         annotations::tests(),

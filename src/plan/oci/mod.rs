@@ -161,8 +161,12 @@ pub struct Request<'a> {
 pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<Node, BadBundle> {
     let spec = &bundle.spec;
     let linux = spec.linux().clone().unwrap_or_else(no_linux);
-    let Some(process) = spec.process() else {
-        return Err(BadBundle::new("process", "is missing"));
+    // It may be missing until `start` is called (config.md, Process): such a container can be created, and joined.
+    let nobody = process::plain(Path::new("/"), vec![PATH.to_owned()]);
+    let (process, hold) = match spec.process() {
+        Some(process) => (process, request.hold),
+        None if request.gate_start => (&nobody, true),
+        None => return Err(BadBundle::new("process", "is missing")),
     };
     let Some(root) = spec.root() else {
         return Err(BadBundle::new("root", "is missing"));
@@ -298,7 +302,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         steps.push(Step::FinalPropagation(p));
     }
     let readonly = root.readonly().unwrap_or(false);
-    if readonly && !request.hold && process.cwd() != Path::new("/") {
+    if readonly && !hold && process.cwd() != Path::new("/") {
         // Where it is missing it is made, and that has to be while the root can be written.
         steps.push(Step::Chdir(process.cwd().clone()));
     }
@@ -332,7 +336,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         steps.push(Step::SessionKeyring(keyring(name)));
     }
     steps.extend(on_what_system);
-    if !request.hold {
+    if !hold {
         let preserve = request.listen_fds + request.preserve_fds;
         let filtered = request.seccomp.map(|filter| (filter, preserve));
         steps.extend(process::identity(process, Some(UMASK), filtered)?);
@@ -344,8 +348,8 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         steps.push(Step::Gate(Gate::Start));
     }
     steps.extend(hooks.start_container);
-    let command = (!request.hold).then(|| process::listening(process, request.listen_fds));
-    let closed = !request.hold && request.seccomp.is_some();
+    let command = (!hold).then(|| process::listening(process, request.listen_fds));
+    let closed = !hold && request.seccomp.is_some();
     steps.extend(last(
         request.listen_fds + request.preserve_fds,
         closed,

@@ -1,0 +1,35 @@
+//! What is in bundles that other runtimes take, too.
+
+use serde_json::{Value, json};
+
+use super::host::{Case, Host, tests};
+use super::oci::{apart, status};
+
+pub fn tests() -> Vec<Case> {
+    tests![
+        a_bundle_without_a_process_is_created_and_not_started,
+    ]
+}
+
+/// A bundle with this config.json.
+fn bundle(host: &Host, name: &str, change: impl FnOnce(&mut Value)) -> String {
+    host.bundle(name, change).display().to_string()
+}
+
+fn a_bundle_without_a_process_is_created_and_not_started(host: &Host) {
+    let bundle = bundle(host, "empty", |spec| {
+        spec.as_object_mut().expect("an object").remove("process");
+    });
+    apart(host, &format!("create --bundle {bundle} c1"));
+    assert_eq!(status(host, "c1"), "created");
+    let said = host.tincan(["start", "c1"]).fails(125);
+    assert_eq!(
+        said,
+        "tincan: c1: cannot start a container whose bundle has no `process`\n"
+    );
+    assert_eq!(status(host, "c1"), "created");
+    assert_eq!(host.tincan(["exec", "c1", "hostname"]).ok(), "tincan\n");
+    host.tincan(["delete", "--force", "c1"]).ok();
+    let said = host.tincan(["run", "--bundle", &bundle, "c1"]).fails(125);
+    assert_eq!(said, "tincan: config.json: process: is missing\n");
+}
