@@ -8,6 +8,7 @@ use super::oci::{apart, status};
 pub fn tests() -> Vec<Case> {
     tests![
         a_bundle_without_a_process_is_created_and_not_started,
+        masked_and_read_only_paths_start_at_the_root,
     ]
 }
 
@@ -32,4 +33,22 @@ fn a_bundle_without_a_process_is_created_and_not_started(host: &Host) {
     host.tincan(["delete", "--force", "c1"]).ok();
     let said = host.tincan(["run", "--bundle", &bundle, "c1"]).fails(125);
     assert_eq!(said, "tincan: config.json: process: is missing\n");
+}
+
+fn masked_and_read_only_paths_start_at_the_root(host: &Host) {
+    let script = "wc -c </masked/file; touch /kept/new 2>/dev/null || echo kept";
+    let bundle = bundle(host, "relative", |spec| {
+        spec["process"]["args"] = json!(["sh", "-c", script]);
+        spec["process"]["cwd"] = json!("/tmp");
+        spec["root"]["readonly"] = json!(false);
+        spec["linux"]["maskedPaths"] = json!(["masked/file", "none/at/all"]);
+        spec["linux"]["readonlyPaths"] = json!(["kept", "none"]);
+    });
+    host.sh(&format!(
+        "cd {bundle}/rootfs; mkdir masked kept; echo secret >masked/file"
+    ));
+    assert_eq!(
+        host.tincan(["run", "--bundle", &bundle, "c1"]).ok(),
+        "0\nkept\n"
+    );
 }

@@ -1033,12 +1033,11 @@ fn paths(
     let paths = paths.iter().flatten().enumerate();
     paths
         .map(|(index, path)| {
-            if !path.starts_with('/') {
-                return Err(BadBundle::new(
-                    &format!("linux.{property}[{index}]"),
-                    format!("`{path}` is not absolute"),
-                ));
+            if path.is_empty() {
+                let at = format!("linux.{property}[{index}]");
+                return Err(BadBundle::new(&at, "is empty"));
             }
+            // They are to be absolute; one that is not is taken from the root, as with runc and crun.
             Ok(step(mounts::in_root(Path::new(path))))
         })
         .collect()

@@ -408,8 +408,8 @@ fn what_would_change_the_host_is_refused() {
             "linux.cgroupsPath: `//` is the root of all cgroups",
         ),
         (
-            vec![("/linux/maskedPaths", json!(["proc"]))],
-            "linux.maskedPaths[0]: `proc` is not absolute",
+            vec![("/linux/maskedPaths", json!([""]))],
+            "linux.maskedPaths[0]: is empty",
         ),
         (
             vec![("/linux/rootfsPropagation", json!("all"))],
