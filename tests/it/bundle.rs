@@ -7,6 +7,7 @@ use super::oci::{apart, status};
 
 pub fn tests() -> Vec<Case> {
     tests![
+        a_bind_leaves_out_options_of_a_file_system,
         a_bundle_without_a_process_is_created_and_not_started,
         masked_and_read_only_paths_start_at_the_root,
     ]
@@ -15,6 +16,32 @@ pub fn tests() -> Vec<Case> {
 /// A bundle with this config.json.
 fn bundle(host: &Host, name: &str, change: impl FnOnce(&mut Value)) -> String {
     host.bundle(name, change).display().to_string()
+}
+
+fn a_bind_leaves_out_options_of_a_file_system(host: &Host) {
+    host.sh("mkdir shown; echo there >shown/file");
+    let bundle = bundle(host, "bind", |spec| {
+        spec["process"]["args"] = json!([
+            "sh",
+            "-c",
+            "cat /shown/file; grep -c ' /shown ' /proc/mounts; touch /shown/new"
+        ]);
+        let options = ["bind", "ro", "strictatime", "mode=700", "size=1k"];
+        let bind = json!({"destination": "/shown", "source": host.dir().join("shown"), "options": options});
+        spec["mounts"].as_array_mut().expect("a list").push(bind);
+    });
+    let run = host.tincan(["run", "--bundle", &bundle, "c1"]).assert();
+    let output = run.code(1).get_output().clone();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "there\n1\n");
+    let said = String::from_utf8_lossy(&output.stderr);
+    for word in ["mode", "size"] {
+        let warning = format!("`{word}` is left out, an option of a file system");
+        assert!(said.contains(&warning), "{said}");
+    }
+    // The attributes of the mount are set all the same.
+    assert!(said.contains("/shown/new: Read-only file system"), "{said}");
+    assert!(!said.contains("strictatime"), "{said}");
+    assert_eq!(host.sh("stat -c %a shown"), host.sh("stat -c %a ."));
 }
 
 fn a_bundle_without_a_process_is_created_and_not_started(host: &Host) {

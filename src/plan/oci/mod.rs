@@ -83,8 +83,11 @@ pub fn parse(json: &[u8]) -> Result<Bundle, BadBundle> {
 }
 
 fn from_value(mut value: Value) -> Result<Bundle, BadBundle> {
-    let warnings = check::config(&mut value)?;
-    let spec = check::typed(value, "")?;
+    let mut warnings = check::config(&mut value)?;
+    let spec: Spec = check::typed(value, "")?;
+    warnings.extend(mounts::left_out(
+        spec.mounts().as_deref().unwrap_or_default(),
+    ));
     Ok(Bundle { spec, warnings })
 }
 

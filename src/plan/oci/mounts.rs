@@ -235,9 +235,8 @@ pub(super) fn plan(
             ));
         }
         let words = words(mount.options().as_deref().unwrap_or_default(), &at)?;
-        // For binds the type means nothing (config.md); `bind` as a type is an old way to say it.
         let fstype = mount.typ().as_deref().unwrap_or_default();
-        let bind = words.bind.or((fstype == "bind").then_some(false));
+        let bind = is_bind(mount, &words).then(|| words.bind.unwrap_or(false));
         check_proc(
             &at,
             &destination,
@@ -259,7 +258,7 @@ pub(super) fn plan(
                 recursive,
                 ids,
             };
-            now.push(bind_step(&at, destination, what, words)?);
+            now.push(bind_step(destination, what, words));
             continue;
         }
         if ids.is_some() {
@@ -419,28 +418,42 @@ fn mount_ids(
     }))
 }
 
-fn bind_step(
-    at: &str,
-    destination: PathBuf,
-    what: MountWhat,
-    words: Words,
-) -> Result<Step, BadBundle> {
-    let harmless = |(word, value): &&(String, Option<String>)| {
-        value.is_none() && SUPERBLOCK.iter().any(|(known, ok)| known == word && *ok)
-    };
-    let foreign = words.options.iter().find(|option| !harmless(option));
-    if let Some((word, _)) = foreign {
-        return Err(BadBundle::new(
-            &format!("{at}.options"),
-            format!("has `{word}`, an option of a file system, which a bind cannot set"),
-        ));
-    }
-    Ok(Step::Mount(Mount {
+fn bind_step(destination: PathBuf, what: MountWhat, words: Words) -> Step {
+    Step::Mount(Mount {
         destination,
         what,
         attrs: words.attrs,
         propagation: words.propagation,
-    }))
+    })
+}
+
+/// What to say of option words that are left out, as mount(2) does with them: a bind shows a file system that is mounted already, and those
+/// are options for one that is not.
+pub(super) fn left_out(mounts: &[oci_spec::runtime::Mount]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (index, mount) in mounts.iter().enumerate() {
+        let at = format!("mounts[{index}]");
+        let options = mount.options().as_deref().unwrap_or_default();
+        // What is wrong with them is told when they are planned.
+        let Ok(words) = words(options, &at) else {
+            continue;
+        };
+        if !is_bind(mount, &words) {
+            continue;
+        }
+        let harmless = |(word, value): &&(String, Option<String>)| {
+            value.is_none() && SUPERBLOCK.iter().any(|(known, ok)| known == word && *ok)
+        };
+        warnings.extend(words.options.iter().filter(|it| !harmless(it)).map(|(word, _)| {
+            format!("{at}.options: `{word}` is left out, an option of a file system, which a bind cannot set")
+        }));
+    }
+    warnings
+}
+
+/// Whether a mount is a bind. For binds the type means nothing (config.md); `bind` as a type is an old way to say it.
+fn is_bind(mount: &oci_spec::runtime::Mount, words: &Words) -> bool {
+    words.bind.is_some() || mount.typ().as_deref() == Some("bind")
 }
 
 /// A sysfs shows the network namespace it is mounted in, and can be mounted only by who owns that (sysfs in a user namespace
@@ -788,16 +801,27 @@ mod tests {
     }
 
     #[test]
+    fn options_of_a_file_system_are_left_out_of_a_bind_with_a_warning() {
+        let of = |fstype: &str, options: &[&str]| {
+            let mount =
+                json!({"destination": "/a", "source": "/b", "type": fstype, "options": options});
+            let mount = serde_json::from_value(mount).unwrap();
+            left_out(&[mount])
+        };
+        let said = |word: &str| {
+            format!(
+                "mounts[0].options: `{word}` is left out, an option of a file system, which a bind cannot set"
+            )
+        };
+        let options = ["rbind", "mode=755", "ro", "sync", "async", "shared"];
+        assert_eq!(of("", &options), [said("mode"), said("sync")]);
+        assert_eq!(of("bind", &["size=1k"]), [said("size")]);
+        assert!(of("tmpfs", &["size=1k", "sync"]).is_empty());
+    }
+
+    #[test]
     fn words_that_cannot_be_done_are_named() {
         for (options, wrong) in [
-            (
-                json!(["bind", "size=1k"]),
-                "mounts[0].options: has `size`, an option of a file system, which a bind cannot set",
-            ),
-            (
-                json!(["bind", "sync"]),
-                "mounts[0].options: has `sync`, an option of a file system, which a bind cannot set",
-            ),
             (
                 json!(["bind", "iversion"]),
                 "mounts[0].options[1]: `iversion`: tincan does not do this yet",
