@@ -199,6 +199,7 @@ impl Child<'_> {
             | Step::Symlink { .. }
             | Step::PivotRoot
             | Step::MoveRoot
+            | Step::ChangeRoot
             | Step::ReadonlyRoot
             | Step::ReadonlyMount(_)
             | Step::FinalPropagation(_)

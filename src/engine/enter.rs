@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::child::Child;
@@ -19,6 +21,7 @@ use crate::plan::step::HookKind;
 use crate::plan::topology::{NamespaceKind, Node};
 use crate::sys::channel::{self, Report};
 use crate::sys::errno_of;
+use crate::sys::path;
 use crate::sys::process;
 use crate::sys::signal::Interrupts;
 
@@ -129,8 +132,19 @@ impl Engine {
             let last = if flags & kind.clone_flag() == 0 {
                 None
             } else {
-                let path = format!("/proc/{}/ns/{}", first.pid, kind.proc_name());
-                Some(fs::File::open(path).map_err(|e| errno_of(&e))?)
+                let at = format!("/proc/{}/ns/{}", first.pid, kind.proc_name());
+                Some(fs::File::open(at).map_err(|e| errno_of(&e))?)
+            };
+            // Before the join: the container's own procfs does not show its first process by this number.
+            let root = match state.apart {
+                true => {
+                    let path = format!("/proc/{}/root", first.pid);
+                    Some(path::open(
+                        Path::new(&path),
+                        OFlags::PATH | OFlags::DIRECTORY,
+                    )?)
+                }
+                false => None,
             };
             let now = flags & !kind.clone_flag();
             let joins = [(target.as_fd(), now)];
@@ -157,7 +171,8 @@ impl Engine {
                     if closed.is_some() && !matches!(channel::await_go(&theirs), Ok(true)) {
                         process::exit_now(1);
                     }
-                    if let Some(Err(errno)) = last.map(|ns| process::join(&ns, kind.clone_flag())) {
+                    let joined = last.map_or(Ok(()), |ns| process::join(&ns, kind.clone_flag()));
+                    if let Err(errno) = joined.and_then(|()| change_root(root)) {
                         let errno = errno.raw_os_error();
                         // When it does not arrive, there is nobody left to tell.
                         let _ = channel::report(&theirs, Report { step: 0, errno }, None);
@@ -209,6 +224,16 @@ impl Engine {
             }
         }
     }
+}
+
+/// Changes to a root that no namespace brings along.
+fn change_root(root: Option<OwnedFd>) -> Result<(), Errno> {
+    let Some(root) = root else {
+        return Ok(());
+    };
+    path::change_directory(root.as_fd())?;
+    path::change_root_to_cwd()?;
+    path::change_directory_to_root()
 }
 
 /// Lets systemd put a process, which waits for it, into a container's cgroup.

@@ -568,6 +568,7 @@ impl<'a> Raising<'a> {
             bundle: node.identity.bundle.clone(),
             rootfs: node.identity.rootfs.clone(),
             netns: netns.map(Path::to_owned),
+            apart: node.is_apart(),
             created: now(),
             annotations: node.identity.annotations.clone(),
             cgroup: made_here.map(|plan| self.location(plan)).transpose()?,

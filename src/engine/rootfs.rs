@@ -90,6 +90,7 @@ impl Rootfs {
             Step::Symlink { target, at } => self.symlink(target, at),
             Step::PivotRoot => self.pivot_root(),
             Step::MoveRoot => self.move_root(),
+            Step::ChangeRoot => self.change_root(),
             Step::ReadonlyRoot => self.readonly_root(),
             Step::ReadonlyMount(path) => self.readonly_mount(path),
             Step::FinalPropagation(propagation) => propagate(self.root()?, *propagation),
@@ -120,7 +121,9 @@ impl Rootfs {
     fn make_root(&mut self, root: &Root) -> Result<(), Errno> {
         let directory = match root {
             Root::Host => Path::new("/"),
-            Root::Directory(directory) | Root::Overlay(directory) => directory,
+            Root::Directory(directory) | Root::Overlay(directory) | Root::Apart(directory) => {
+                directory
+            }
         };
         let directory = path::open(directory, OFlags::PATH | OFlags::DIRECTORY)?;
         let root = match root {
@@ -134,6 +137,24 @@ impl Rootfs {
             Root::Overlay(_) => {
                 self.keep_private(directory.as_fd())?;
                 overlay(directory.as_fd())?
+            }
+            Root::Apart(_) => {
+                // It lasts for as long as somebody has it open, or as the root: nobody has to take it away.
+                let tree = mount::clone_tree(directory.as_fd(), true)?;
+                // What is mounted in it would be mounted for the directory's own mount namespace, too.
+                propagate(
+                    tree.as_fd(),
+                    Propagation {
+                        kind: PropagationKind::Private,
+                        recursive: true,
+                    },
+                )?;
+                // A kernel that does not mount in such a tree does not clone from one either (fs/namespace.c, `may_copy_tree`).
+                match mount::clone_tree(tree.as_fd(), false) {
+                    Err(Errno::INVAL) => return Err(Errno::OPNOTSUPP),
+                    other => drop(other?),
+                }
+                tree
             }
         };
         self.root = Some(root);
@@ -435,6 +456,12 @@ impl Rootfs {
         path::change_directory(root)?;
         let old = path::open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
         mount::attach(root, old.as_fd())?;
+        path::change_root_to_cwd()?;
+        path::change_directory_to_root()
+    }
+
+    fn change_root(&mut self) -> Result<(), Errno> {
+        path::change_directory(self.root()?)?;
         path::change_root_to_cwd()?;
         path::change_directory_to_root()
     }

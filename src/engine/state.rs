@@ -56,6 +56,9 @@ pub struct State {
     /// The path by which it has joined a network namespace, which then outlasts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<PathBuf>,
+    /// Its root is in no mount namespace: who joins its namespaces has to change to it.
+    #[serde(default)]
+    pub apart: bool,
     /// When it was made, as RFC 3339 in UTC with nanoseconds.
     pub created: String,
     /// The bundle's annotations.

@@ -60,6 +60,8 @@ pub enum Step {
     /// Move the prepared root over the old one instead, and change to it (chroot(2)): pivot_root cannot leave a root that is
     /// an initramfs (runc's `--no-pivot`).
     MoveRoot,
+    /// Change to the prepared root alone (chroot(2)): the mount namespace is not the container's.
+    ChangeRoot,
     /// Make the root mount itself read-only.
     ReadonlyRoot,
     /// Make the mount at this path read-only, now that everything below it is made: a read-only tmpfs such as `/dev` takes
@@ -188,6 +190,8 @@ pub enum Root {
     Directory(PathBuf),
     /// This directory below an overlay in memory; writes are gone with the container.
     Overlay(PathBuf),
+    /// This directory, with mounts in it that are in no mount namespace: the container's alone, though its mount namespace is not.
+    Apart(PathBuf),
 }
 
 /// How a mount passes on what is mounted below it (mount_namespaces(7)).
@@ -453,6 +457,11 @@ impl fmt::Display for Step {
             Step::Root(Root::Overlay(dir)) => {
                 write!(f, "take {} under an overlay as the root", dir.display())
             }
+            Step::Root(Root::Apart(dir)) => write!(
+                f,
+                "take {} as the root, in no mount namespace (since Linux 6.15)",
+                dir.display()
+            ),
             Step::Keep(path) => write!(f, "keep {}", path.display()),
             Step::Mount(mount) => {
                 match &mount.what {
@@ -477,6 +486,7 @@ impl fmt::Display for Step {
             Step::Hook(kind, hook) => write!(f, "run the {kind} hook {}", hook.path.display()),
             Step::PivotRoot => f.write_str("change to the root"),
             Step::MoveRoot => f.write_str("move to the root"),
+            Step::ChangeRoot => f.write_str("change to the root, but not the mount namespace's"),
             Step::ReadonlyRoot => f.write_str("make the root read-only"),
             Step::ReadonlyMount(path) => write!(f, "make the mount {} read-only", path.display()),
             Step::FinalPropagation(p) => write!(f, "make the root's mounts {}", p.kind),

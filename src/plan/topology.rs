@@ -978,8 +978,13 @@ impl Node {
 
     /// Whether the root is another than the host's.
     pub fn has_own_root(&self) -> bool {
-        let own = |step: &Step| matches!(step, Step::PivotRoot | Step::MoveRoot);
+        let own = |step: &Step| matches!(step, Step::PivotRoot | Step::MoveRoot | Step::ChangeRoot);
         self.steps.iter().any(own)
+    }
+
+    /// Whether its root is in no mount namespace, so that who joins its namespaces is not in it yet.
+    pub fn is_apart(&self) -> bool {
+        self.steps.contains(&Step::ChangeRoot)
     }
 
     /// Whether a process of the container could look at one of tincan's: the root is not the host's, the process ids are not

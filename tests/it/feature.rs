@@ -51,6 +51,8 @@ pub enum Need {
     Psi,
     /// Mapped ids of a tmpfs (Linux 6.3).
     TmpfsIds,
+    /// Mounts in what is in no mount namespace (Linux 6.15).
+    MountsApart,
     /// A second processor, number 1.
     Processors,
     /// systemd as process 1, with a bus: the test runs beside it, and not on a machine that is all its own.
@@ -66,15 +68,11 @@ impl Need {
                 Path::new("/sys/devices/system/cpu/cpu1").exists(),
                 "a second processor",
             ),
-            Need::TmpfsIds => {
-                let release = nix::sys::utsname::uname().unwrap();
-                let release = release.release().to_string_lossy().into_owned();
-                let mut numbers = release
-                    .split(['.', '-'])
-                    .map_while(|it| it.parse::<u32>().ok());
-                let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-                lacks(version >= (6, 3), "mapped ids of a tmpfs")
-            }
+            Need::TmpfsIds => lacks(version() >= (6, 3), "mapped ids of a tmpfs"),
+            Need::MountsApart => lacks(
+                version() >= (6, 15),
+                "mounts in what is in no mount namespace",
+            ),
             Need::CgroupV1 => lacks(Path::new("/sys/fs/cgroup/memory").exists(), "v1 cgroups"),
             Need::CgroupV2 => lacks(
                 fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
@@ -151,6 +149,16 @@ impl Need {
             Need::Psi => lacks(Path::new("/proc/pressure/cpu").exists(), "PSI"),
         }
     }
+}
+
+/// Of the kernel.
+fn version() -> (u32, u32) {
+    let release = nix::sys::utsname::uname().unwrap();
+    let release = release.release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|it| it.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 fn apparmor() -> bool {

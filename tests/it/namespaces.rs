@@ -13,6 +13,8 @@ pub fn tests() -> Vec<Case> {
         every_kind_is_joined_by_path needs [Root],
         a_user_namespace_is_joined_by_path needs [Root],
         a_mount_namespace_is_joined_as_it_is needs [Root],
+        without_a_mount_namespace_the_mounts_are_the_containers_alone needs [MountsApart],
+        in_a_mount_namespace_that_is_joined_the_mounts_are_the_containers_alone needs [Root, MountsApart],
         clocks_are_offset,
         a_new_namespace_is_another_than_the_hosts needs [Root],
     ]
@@ -231,7 +233,6 @@ fn a_mount_namespace_is_joined_as_it_is(host: &Host) {
     assert_eq!(after, before);
     // What would be seen by the other container is refused.
     for (property, value) in [
-        ("/root/path", json!("rootfs")),
         ("/root/readonly", json!(true)),
         ("/mounts", json!([{"destination": "/tmp", "type": "tmpfs"}])),
         ("/linux/maskedPaths", json!(["/proc/keys"])),
@@ -246,6 +247,78 @@ fn a_mount_namespace_is_joined_as_it_is(host: &Host) {
         assert!(said.contains(&format!("config.json: {name}: ")), "{said}");
     }
     host.tincan(["delete", "--force", "other"]).ok();
+}
+
+/// What a container does with a root that is in no mount namespace, and what that shows.
+const APART: &str = "readlink /proc/self/ns/mnt; cat /mark; pwd; ls /proc/self >/dev/null && echo proc; \
+    touch /late/x 2>/dev/null || echo late; wc -c </masked/file; touch /kept/x 2>/dev/null || echo kept; \
+    stat -c %t:%T /dev/null; ls /root/bin/busybox 2>/dev/null || echo inside";
+const APART_SHOWS: &str = "here\n/tmp\nproc\nlate\n0\nkept\n1:3\ninside\n";
+
+/// Its bundle, with this as its mount namespace.
+fn apart(host: &Host, script: &str, mount: Option<Value>) -> String {
+    let bundle = bundle(host, "apart", script, |spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("a list");
+        namespaces.retain(|namespace| namespace["type"] != "mount");
+        namespaces.extend(mount);
+        spec["process"]["cwd"] = json!("/tmp");
+        spec["root"]["readonly"] = json!(false);
+        let late = json!({"destination": "/late", "type": "tmpfs", "options": ["ro"]});
+        spec["mounts"].as_array_mut().expect("a list").push(late);
+        spec["linux"]["maskedPaths"] = json!(["/masked/file"]);
+        spec["linux"]["readonlyPaths"] = json!(["/kept"]);
+    });
+    host.sh(&format!(
+        "cd {bundle}/rootfs; mkdir masked kept; echo secret >masked/file; echo here >mark"
+    ));
+    bundle
+}
+
+fn without_a_mount_namespace_the_mounts_are_the_containers_alone(host: &Host) {
+    let ours = host.sh("readlink /proc/self/ns/mnt");
+    let mounts = "cut -d' ' -f5- /proc/self/mountinfo";
+    let before = host.sh(mounts);
+    let script = format!("{{ {APART}; }} >/said; sleep 1000");
+    let bundle = apart(host, &script, None);
+    host.sh(&format!(
+        "{} run --detach --bundle {bundle} c1 </dev/null >/dev/null 2>&1",
+        Host::TINCAN
+    ));
+    let said = || host.sh(&format!("cat {bundle}/rootfs/said 2>/dev/null || true"));
+    host.wait_until("it has looked", || said().ends_with("inside\n"));
+    assert_eq!(said(), format!("{ours}{APART_SHOWS}"));
+    // Nobody else sees any of it.
+    assert_eq!(host.sh(mounts), before);
+    assert_eq!(
+        host.sh(&format!(
+            "ls {bundle}/rootfs/proc {bundle}/rootfs/late | wc -w"
+        )),
+        "2\n"
+    );
+    // Who is executed there is in the same root.
+    let said = host.tincan(["exec", "c1", "sh", "-c", APART]).ok();
+    assert_eq!(said, format!("{ours}{APART_SHOWS}"));
+    host.tincan(["delete", "--force", "c1"]).ok();
+    host.sh(&format!("rm -r {bundle}"));
+}
+
+fn in_a_mount_namespace_that_is_joined_the_mounts_are_the_containers_alone(host: &Host) {
+    let mut other = host
+        .command("unshare", ["--mount", "sleep", "1000"])
+        .spawn();
+    let pid = other.id();
+    let own = host.sh("readlink /proc/self/ns/mnt");
+    let theirs = || host.sh(&format!("readlink /proc/{pid}/ns/mnt"));
+    host.wait_until("the other is elsewhere", || theirs() != own);
+    let mounts = || host.sh(&format!("cut -d' ' -f5- /proc/{pid}/mountinfo"));
+    let before = mounts();
+    let join = json!({"type": "mount", "path": format!("/proc/{pid}/ns/mnt")});
+    let bundle = apart(host, APART, Some(join));
+    let said = host.tincan(["run", "--bundle", &bundle, "c1"]).ok();
+    assert_eq!(said, format!("{}{APART_SHOWS}", theirs()));
+    assert_eq!(mounts(), before);
+    other.kill().expect("it runs");
+    other.wait().expect("a child of ours");
 }
 
 fn clocks_are_offset(host: &Host) {

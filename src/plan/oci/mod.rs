@@ -175,17 +175,13 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         return Err(BadBundle::new("root", "is missing"));
     };
     let namespaces = namespaces(&linux);
+    let mounts_are_ours = namespaces.get(&NamespaceKind::Mount) == Some(&NamespaceSource::New);
     let joined = match namespaces.get(&NamespaceKind::Mount) {
-        Some(NamespaceSource::New) => None,
         Some(NamespaceSource::Path(path)) => Some(path),
-        None => {
-            return Err(BadBundle::new(
-                "linux.namespaces",
-                "has no mount namespace: tincan does not do this yet",
-            ));
-        }
+        Some(NamespaceSource::New) | None => None,
     };
-    if joined.is_some() {
+    let has_root = mounts_are_ours || root.path() != Path::new("/");
+    if !mounts_are_ours {
         leave_mounts_alone(spec, &linux, request)?;
     }
     let has = |kind| namespaces.contains_key(&kind);
@@ -270,12 +266,14 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     steps.push(Step::NewSession);
 
     let root_dir = request.bundle_dir.join(root.path());
-    if joined.is_none() {
+    if mounts_are_ours {
         steps.push(Step::RootPropagation(outer_propagation(propagation)));
-        steps.push(Step::Root(if request.overlay {
-            Root::Overlay(root_dir.clone())
-        } else {
-            Root::Directory(root_dir.clone())
+    }
+    if has_root {
+        steps.push(Step::Root(match (mounts_are_ours, request.overlay) {
+            (true, true) => Root::Overlay(root_dir.clone()),
+            (true, false) => Root::Directory(root_dir.clone()),
+            (false, _) => Root::Apart(root_dir.clone()),
         }));
         let own_dev = !mounts::dev_is_bound(&mounts);
         steps.extend(mounts);
@@ -289,11 +287,11 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         steps.push(Step::Gate(Gate::Hooks));
     }
     steps.extend(hooks.create_container);
-    if joined.is_none() {
-        steps.push(if request.no_pivot {
-            Step::MoveRoot
-        } else {
-            Step::PivotRoot
+    if has_root {
+        steps.push(match (mounts_are_ours, request.no_pivot) {
+            (true, true) => Step::MoveRoot,
+            (true, false) => Step::PivotRoot,
+            (false, _) => Step::ChangeRoot,
         });
     }
     if let Some(p) = propagation
@@ -322,7 +320,11 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
             .into_iter()
             .map(|(key, value)| Step::Sysctl { key, value }),
     );
-    steps.extend(read_only_late);
+    // Attributes can be changed of what is in a mount namespace; elsewhere it is covered by itself (mount_setattr(2), EINVAL).
+    steps.extend(read_only_late.into_iter().map(|step| match step {
+        Step::ReadonlyMount(at) if !mounts_are_ours => Step::Readonly(at),
+        step => step,
+    }));
     if readonly {
         steps.push(Step::ReadonlyRoot);
     }
@@ -398,56 +400,52 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     })
 }
 
-/// In a mount namespace that is joined nothing is mounted: everybody else in it would get to see it, and nobody would take it
-/// away afterwards. So the bundle may not ask for it, and its root is the namespace's.
+/// In a mount namespace that is not the container's own nothing is mounted: everybody else in it would get to see it, and nobody would
+/// take it away afterwards. With a root of its own the container has its mounts in no namespace ([`Root::Apart`]); without, the bundle may
+/// not ask for any.
 fn leave_mounts_alone(spec: &Spec, linux: &Linux, request: &Request) -> Result<(), BadBundle> {
+    let propagation = linux.rootfs_propagation().as_deref();
     let root = spec.root().as_ref();
-    if root.is_some_and(|root| root.path() != Path::new("/")) {
-        return Err(BadBundle::new(
-            "root.path",
-            "is not `/`, the root of the mount namespace that is joined",
-        ));
-    }
+    let is_own = root.is_some_and(|root| root.path() != Path::new("/"));
     let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let mounts = spec.mounts().as_ref();
+    let devices = linux.devices().as_ref();
     for (property, asked) in [
-        (
-            "mounts",
-            spec.mounts()
-                .as_ref()
-                .is_some_and(|mounts| !mounts.is_empty()),
-        ),
+        ("mounts", mounts.is_some_and(|mounts| !mounts.is_empty())),
         (
             "root.readonly",
             root.and_then(|root| root.readonly()).unwrap_or(false),
         ),
         (
             "linux.devices",
-            linux
-                .devices()
-                .as_ref()
-                .is_some_and(|devices| !devices.is_empty()),
+            devices.is_some_and(|devices| !devices.is_empty()),
         ),
         ("linux.maskedPaths", some(linux.masked_paths())),
         ("linux.readonlyPaths", some(linux.readonly_paths())),
-        (
-            "linux.rootfsPropagation",
-            linux
-                .rootfs_propagation()
-                .as_ref()
-                .is_some_and(|word| !word.is_empty()),
-        ),
     ] {
-        if asked {
+        if asked && !is_own {
             return Err(BadBundle::new(
                 property,
-                "would change the mount namespace that is joined, for everybody in it",
+                "would change a mount namespace that is not the container's own, for everybody in it; with a `root.path` other than `/` it would not",
             ));
         }
     }
-    if request.no_pivot {
+    if request.overlay && is_own {
         return Err(BadBundle::new(
             "linux.namespaces",
-            "joins a mount namespace, where there is nothing to pivot to or not (--no-pivot)",
+            "has no new mount namespace, which a root needs whose changes are gone with the container",
+        ));
+    }
+    if propagation.is_some_and(|word| !word.is_empty()) {
+        return Err(BadBundle::new(
+            "linux.rootfsPropagation",
+            "needs a mount namespace of the container's own",
+        ));
+    }
+    if request.no_pivot && !is_own {
+        return Err(BadBundle::new(
+            "root.path",
+            "is `/`, and no new mount namespace is asked for: there is nothing to pivot to or not (--no-pivot)",
         ));
     }
     Ok(())

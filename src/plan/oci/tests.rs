@@ -345,6 +345,36 @@ fn hooks_run_where_and_when_the_specification_says() {
 }
 
 #[test]
+fn without_a_mount_namespace_of_its_own_the_root_is_in_none() {
+    let bundle = changed(&[
+        ("/linux/namespaces", json!([{"type": "uts"}])),
+        ("/linux/readonlyPaths", json!([])),
+        (
+            "/mounts",
+            json!([{"destination": "/late", "type": "tmpfs", "options": ["ro"]}]),
+        ),
+    ]);
+    let node = node(&name(), &bundle, &request(&v1())).unwrap();
+    let lines = lines(&node.steps);
+    let begins = |start: &str| lines.iter().any(|line| line.starts_with(start));
+    let has = |wanted: &str| lines.iter().any(|line| line == wanted);
+    assert!(has(
+        "take /b/rootfs as the root, in no mount namespace (since Linux 6.15)"
+    ));
+    assert!(has("change to the root, but not the mount namespace's"));
+    assert!(has("make /late read-only"), "{lines:?}");
+    for other in [
+        "make the host's mounts",
+        "make the mount",
+        "move to",
+        "join the mount",
+    ] {
+        assert!(!begins(other), "{other}: {lines:?}");
+    }
+    assert!(node.has_own_root() && node.is_apart());
+}
+
+#[test]
 fn what_would_change_the_host_is_refused() {
     let without_uts = json!([{"type": "mount"}, {"type": "ipc"}]);
     for (changes, wrong) in [
@@ -353,12 +383,22 @@ fn what_would_change_the_host_is_refused() {
             "hostname: is there, but no `uts` in linux.namespaces: it would change the host's",
         ),
         (
-            vec![("/linux/namespaces", json!([{"type": "uts"}]))],
-            "linux.namespaces: has no mount namespace: tincan does not do this yet",
+            vec![
+                ("/linux/namespaces", json!([{"type": "uts"}])),
+                ("/root/path", json!("/")),
+            ],
+            "mounts: would change a mount namespace that is not the container's own, for everybody in it; with a `root.path` other than `/` it would not",
+        ),
+        (
+            vec![
+                ("/linux/namespaces", json!([{"type": "uts"}])),
+                ("/linux/rootfsPropagation", json!("shared")),
+            ],
+            "linux.rootfsPropagation: needs a mount namespace of the container's own",
         ),
         (
             vec![("/linux", json!(null))],
-            "linux.namespaces: has no mount namespace: tincan does not do this yet",
+            "hostname: is there, but no `uts` in linux.namespaces: it would change the host's",
         ),
         (
             vec![("/linux/sysctl", json!({"vm.swappiness": "1"}))],
