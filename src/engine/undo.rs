@@ -41,6 +41,9 @@ const NETNS_DIR: &str = "/run/netns";
 /// How long a killed process may take to be gone, in milliseconds: it may have much memory to give back.
 const KILL_LIMIT: u64 = 10_000;
 
+/// How long a process that was killed before takes to be gone, in milliseconds.
+const MOMENT: u64 = 100;
+
 /// Gives a process's network namespace a name for `ip netns`: a symbolic link, so that the namespace goes with the process
 /// and not with the name. (A bind mount, as `ip netns add` makes it, would keep the namespace and its links alive.)
 ///
@@ -349,6 +352,15 @@ pub fn kill(state: &State) -> Result<(), EngineError> {
     }
 }
 
+/// Whether a container's first process is dead, or becomes so in a moment.
+fn dies_now(state: &State) -> Result<bool, EngineError> {
+    let Some(pidfd) = state.process.and_then(ProcessId::open) else {
+        return Ok(state.process.is_some());
+    };
+    let dead = process::wait_dead(pidfd.as_fd(), MOMENT);
+    dead.map_err(|errno| EngineError::of_deed(&state.id, "wait for its process", errno))
+}
+
 /// Deletes a container: with `force` a living one too. The poststop hooks run afterwards; what goes wrong in them is told,
 /// but undoes nothing (runtime-spec runtime.md, Lifecycle 13).
 ///
@@ -358,9 +370,10 @@ pub fn delete(engine: &Engine, state: &State, force: bool) -> Result<(), EngineE
     let status = engine.root.status(state);
     match status {
         Status::Stopped => {}
-        // A created container has no workload yet: runc deletes it without being forced.
-        Status::Created => kill(state)?,
         _ if force => kill(state)?,
+        // One that was killed a moment ago.
+        _ if dies_now(state)? => {}
+        // A created one too, which runc would kill: it is not stopped (runtime.md, Delete).
         status => {
             return Err(EngineError::WrongStatus {
                 container: state.id.clone(),

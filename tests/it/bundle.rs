@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Case> {
         a_bind_leaves_out_options_of_a_file_system,
         a_bundle_without_a_process_is_created_and_not_started,
         masked_and_read_only_paths_start_at_the_root,
+        what_is_created_is_deleted_when_it_is_dead_or_by_force,
     ]
 }
 
@@ -78,4 +79,21 @@ fn masked_and_read_only_paths_start_at_the_root(host: &Host) {
         host.tincan(["run", "--bundle", &bundle, "c1"]).ok(),
         "0\nkept\n"
     );
+}
+
+fn what_is_created_is_deleted_when_it_is_dead_or_by_force(host: &Host) {
+    let bundle = bundle(host, "created", |_| ());
+    let create = format!("create --bundle {bundle} c1");
+    apart(host, &create);
+    let said = host.tincan(["delete", "c1"]).fails(125);
+    assert_eq!(
+        said,
+        "tincan: c1: cannot delete a container that is created\n"
+    );
+    assert_eq!(status(host, "c1"), "created");
+    // At once: it may still be dying.
+    let tincan = Host::TINCAN;
+    host.sh(&format!("{tincan} kill c1 KILL; {tincan} delete c1"));
+    apart(host, &create);
+    host.tincan(["delete", "--force", "c1"]).ok();
 }

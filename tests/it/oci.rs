@@ -233,7 +233,7 @@ fn hooks_have_their_callers_environment_and_the_bundles_directory(host: &Host) {
     // A bundle that is gone has its poststop hooks all the same.
     apart(host, &format!("create --bundle {bundle} c2"));
     host.sh(&format!("rm -r {bundle} {log}"));
-    host.tincan(["delete", "c2"]).ok();
+    host.tincan(["delete", "--force", "c2"]).ok();
     let said = std::fs::read_to_string(&log).expect("the hooks' log");
     let here = host.dir().display().to_string();
     assert_eq!(said, format!("{here} own\n{here}\n{here}\n"));
