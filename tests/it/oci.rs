@@ -330,7 +330,7 @@ fn a_failing_hook_ends_the_container(host: &Host) {
 fn rights_are_what_the_bundle_says(host: &Host) {
     let script = "grep -E '^(Cap|NoNewPrivs|Groups)' /proc/self/status; ulimit -c; ulimit -Hn; ulimit -Sn; cat /proc/self/oom_score_adj";
     let rights = |spec: &mut Value| {
-        spec["process"]["user"] = json!({"uid": 5, "gid": 6, "additionalGids": [9, 7]});
+        spec["process"]["user"] = json!({"uid": 5, "gid": 6, "additionalGids": [9, 7, 9]});
         spec["process"]["noNewPrivileges"] = json!(false);
         spec["process"]["oomScoreAdj"] = json!(123);
         spec["process"]["rlimits"] = json!([

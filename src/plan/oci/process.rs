@@ -45,10 +45,14 @@ pub(super) fn identity(
         steps.extend(filter());
     }
     let user = process.user();
+    // One that is given twice is had once, as with youki.
+    let mut seen = HashSet::new();
+    let mut additional_gids = user.additional_gids().clone().unwrap_or_default();
+    additional_gids.retain(|gid| seen.insert(*gid));
     steps.push(Step::User(User {
         uid: user.uid(),
         gid: user.gid(),
-        additional_gids: user.additional_gids().clone().unwrap_or_default(),
+        additional_gids,
         umask: user.umask().or(umask),
     }));
     steps.push(Step::Capabilities(capabilities(process)));
