@@ -165,7 +165,8 @@ impl HeldProcess {
             ) => {
                 // At once: the process may be waiting for the agent already.
                 let told = oci_state(state, status, state.process.map_or(self.pid, |it| it.pid));
-                seccomp::tell(listener, &fd, self.pid, &told).map_err(|errno| {
+                let by_systemd = state.unit().is_some();
+                seccomp::tell(listener, &fd, self.pid, &told, by_systemd).map_err(|errno| {
                     let path = listener.path.display();
                     let deed = format!("hand its seccomp descriptor to the agent at {path}");
                     EngineError::of_deed(&node.name, deed, errno)

@@ -141,10 +141,20 @@ struct ContainerProcessState<'a> {
     pid: i32,
     #[serde(skip_serializing_if = "str::is_empty")]
     metadata: &'a str,
-    state: &'a OciState,
+    state: ToldState<'a>,
 }
 
-/// Hands the descriptor by which calls are heard of to the agent. `pid` is the process that has the filter.
+/// The container's state, and what agents that read it with youki's library (`State`, libcontainer) cannot do without.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldState<'a> {
+    #[serde(flatten)]
+    state: &'a OciState,
+    use_systemd: bool,
+}
+
+/// Hands the descriptor by which calls are heard of to the agent. `pid` is the process that has the filter; `use_systemd` is whether systemd
+/// made the container's cgroup.
 ///
 /// # Errors
 /// When the agent's socket does not take it.
@@ -153,13 +163,14 @@ pub(super) fn tell(
     fd: &OwnedFd,
     pid: i32,
     state: &OciState,
+    use_systemd: bool,
 ) -> Result<(), Errno> {
     let told = ContainerProcessState {
         oci_version: OCI_VERSION,
         fds: ["seccompFd"],
         pid,
         metadata: &listener.metadata,
-        state,
+        state: ToldState { state, use_systemd },
     };
     let told = serde_json::to_vec(&told).map_err(|error| errno_of(&error.into()))?;
     let agent = channel::connect_stream(&listener.path)?;

@@ -389,6 +389,7 @@ fn an_agent_decides(host: &Host) {
         assert!(told["pid"].as_i64().unwrap() > 0);
         assert_eq!(told["state"]["id"], "c");
         assert_eq!(told["state"]["status"], "creating");
+        assert_eq!(told["state"]["useSystemd"], false);
         assert_eq!(told["state"]["pid"], told["pid"]);
         assert_eq!(told["state"]["annotations"]["org.example"], "x");
     }
