@@ -189,6 +189,7 @@ impl Child<'_> {
             }
             Step::Chdir(dir) => rootfs.change_directory(dir)?,
             Step::CloseDescriptors { preserve } => process::close_on_exec_from(3 + preserve)?,
+            Step::Find(command) => self.find(index, command)?,
             Step::Exec(command) => return Err(Stop::Failed(self.exec(command, rootfs)?)),
             Step::Hold => self.hold()?,
             Step::RootPropagation(_)
@@ -232,6 +233,35 @@ impl Child<'_> {
         }
     }
 
+    /// Whether the program is where [`Self::exec`] will try it, and may be executed. What else can be wrong with it, exec tells.
+    fn find(&self, index: usize, command: &Command) -> Result<(), Errno> {
+        let program = CString::new(command.program()).map_err(|_| Errno::INVAL)?;
+        let later = &self.node.steps[index + 1..];
+        let user = later.iter().find_map(|step| match step {
+            Step::User(user) if user.uid != 0 => Some(user),
+            _ => None,
+        });
+        if let Some(user) = user {
+            credentials::look_as(user.uid, user.gid);
+        }
+        let found = first_that_works(&program, command, |path| {
+            let path = Path::new(OsStr::from_bytes(path.as_bytes()));
+            match process::may_execute(path) {
+                Ok(()) => Errno::EXIST,
+                Err(errno) => errno,
+            }
+        })?;
+        if user.is_some() {
+            credentials::look_as(0, 0);
+        }
+        match found {
+            Errno::NOENT | Errno::NOTDIR => Err(found),
+            // The user's other groups may look further.
+            Errno::ACCESS if user.is_none() => Err(found),
+            _ => Ok(()),
+        }
+    }
+
     /// Tries the program where execvpe(3) would, but for its shell fallback; returns why none of them could be executed.
     fn exec(&self, command: &Command, rootfs: &mut Rootfs) -> Result<Errno, Stop> {
         let home = command.home_of.map(|uid| {
@@ -240,31 +270,8 @@ impl Child<'_> {
         });
         let image = process::ExecImage::new(&command.args, command.env.iter().chain(&home))?;
         process::set_signal_mask(&self.signal_mask)?;
-        let program = image.program().clone();
-        if program.as_bytes().contains(&b'/') {
-            return Ok(self.try_exec(&image, &program));
-        }
-        if program.is_empty() {
-            return Ok(Errno::NOENT);
-        }
-        let path = command
-            .env
-            .iter()
-            .find_map(|pair| pair.strip_prefix("PATH="))
-            .unwrap_or("/bin:/usr/bin");
-        let mut found = Errno::NOENT;
-        for dir in path.split(':') {
-            let mut candidate = if dir.is_empty() { b"." } else { dir.as_bytes() }.to_vec();
-            candidate.push(b'/');
-            candidate.extend_from_slice(program.as_bytes());
-            let candidate = CString::new(candidate).map_err(|_| Errno::INVAL)?;
-            match self.try_exec(&image, &candidate) {
-                Errno::NOENT | Errno::NOTDIR => {}
-                Errno::ACCESS => found = Errno::ACCESS,
-                other => return Ok(other),
-            }
-        }
-        Ok(found)
+        let tried = first_that_works(image.program(), command, |path| self.try_exec(&image, path));
+        tried.map_err(Stop::from)
     }
 
     fn try_exec(&self, image: &process::ExecImage, program: &CString) -> Errno {
@@ -299,6 +306,38 @@ impl Child<'_> {
             }
         }
     }
+}
+
+/// Tries a program where execvpe(3) looks for it, until it is neither missing nor forbidden; returns what the trial did that says most.
+fn first_that_works(
+    program: &CString,
+    command: &Command,
+    mut tried: impl FnMut(&CString) -> Errno,
+) -> Result<Errno, Errno> {
+    if program.as_bytes().contains(&b'/') {
+        return Ok(tried(program));
+    }
+    if program.is_empty() {
+        return Ok(Errno::NOENT);
+    }
+    let path = command
+        .env
+        .iter()
+        .find_map(|pair| pair.strip_prefix("PATH="))
+        .unwrap_or("/bin:/usr/bin");
+    let mut found = Errno::NOENT;
+    for dir in path.split(':') {
+        let mut candidate = if dir.is_empty() { b"." } else { dir.as_bytes() }.to_vec();
+        candidate.push(b'/');
+        candidate.extend_from_slice(program.as_bytes());
+        let candidate = CString::new(candidate).map_err(|_| Errno::INVAL)?;
+        match tried(&candidate) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::ACCESS => found = Errno::ACCESS,
+            other => return Ok(other),
+        }
+    }
+    Ok(found)
 }
 
 /// Replaces those of the standard streams that somebody else would wait on by `/dev/null`.

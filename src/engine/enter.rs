@@ -22,7 +22,7 @@ use crate::plan::topology::{NamespaceKind, Node};
 use crate::sys::channel::{self, Report};
 use crate::sys::errno_of;
 use crate::sys::path;
-use crate::sys::process;
+use crate::sys::process::{self, ProcessId};
 use crate::sys::signal::Interrupts;
 
 impl Engine {
@@ -46,6 +46,7 @@ impl Engine {
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(wrong()),
             other => other.map_err(failed)?,
         };
+        let first = state.process.and_then(ProcessId::open);
         channel::go(&connection).map_err(|_| wrong())?;
         // The first report says that this `start`, and no other, has opened the gate.
         match channel::receive(&connection).map_err(failed)? {
@@ -67,6 +68,10 @@ impl Engine {
                         why: Why::of_code(errno),
                     },
                 });
+            }
+            // Whoever hears of it and asks for what is left finds a container that has ended.
+            if let Some(first) = first {
+                process::wait_dead(first.as_fd(), undo::END_LIMIT).map_err(failed)?;
             }
             return Err(match step {
                 Some(step) => match &step.program {

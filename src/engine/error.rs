@@ -13,7 +13,7 @@ use super::user::UserError;
 use crate::cgroup;
 use crate::net::netlink::Refused;
 use crate::plan::name::ContainerName;
-use crate::plan::step::{Command, Step};
+use crate::plan::step::Step;
 use crate::sys::process::Ended;
 
 /// Why a container did not come up, or did not do what it was told.
@@ -181,9 +181,9 @@ impl EngineError {
     pub fn of_step(container: &ContainerName, step: &Step, errno: Errno) -> Self {
         let container = container.clone();
         match step {
-            Step::Exec(Command { args, .. }) => EngineError::Exec {
+            Step::Find(command) | Step::Exec(command) => EngineError::Exec {
                 container,
-                program: args.first().cloned().unwrap_or_default(),
+                program: command.program().to_owned(),
                 errno,
             },
             Step::Hook(kind, hook) => EngineError::Hook {

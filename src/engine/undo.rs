@@ -38,8 +38,8 @@ use crate::sys::process::{self, ProcessId};
 /// Where `ip netns` looks for names (ip-netns(8)).
 const NETNS_DIR: &str = "/run/netns";
 
-/// How long a killed process may take to be gone, in milliseconds: it may have much memory to give back.
-const KILL_LIMIT: u64 = 10_000;
+/// How long a process that ends may take to be gone, in milliseconds: it may have much memory to give back.
+pub(super) const END_LIMIT: u64 = 10_000;
 
 /// How long a process that was killed before takes to be gone, in milliseconds.
 const MOMENT: u64 = 100;
@@ -345,7 +345,7 @@ pub fn kill(state: &State) -> Result<(), EngineError> {
             .let_killed_go()
             .map_err(|cause| EngineError::of_cgroup(&state.id, cause))?;
     }
-    if process::wait_dead(pidfd.as_fd(), KILL_LIMIT).map_err(failed)? {
+    if process::wait_dead(pidfd.as_fd(), END_LIMIT).map_err(failed)? {
         Ok(())
     } else {
         Err(failed(Errno::TIMEDOUT))

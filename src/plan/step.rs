@@ -127,6 +127,9 @@ pub enum Step {
         /// How many after the standard three stay open.
         preserve: u32,
     },
+    /// Look for the program, so that `create` tells when there is none, as in runc: after a failed `start` callers have a
+    /// container that was created and is dead.
+    Find(Command),
     /// Become the workload. The last step of a container with a command.
     Exec(Command),
     /// Stay, do nothing but reap, go on SIGTERM: tincan's own pid 1, the last step of a container without a command.
@@ -397,6 +400,13 @@ pub struct Command {
     pub home_of: Option<u32>,
 }
 
+impl Command {
+    /// The program as it was named.
+    pub fn program(&self) -> &str {
+        self.args.first().map_or("", String::as_str)
+    }
+}
+
 /// Writes the bits of `MOUNT_ATTR_*` as the words of mount(8).
 pub fn attr_words(bits: u64) -> Vec<&'static str> {
     let mut words = Vec::new();
@@ -513,11 +523,8 @@ impl fmt::Display for Step {
             }
             Step::Chdir(dir) => write!(f, "change to the directory {}", dir.display()),
             Step::CloseDescriptors { .. } => f.write_str("close the other descriptors"),
-            Step::Exec(command) => write!(
-                f,
-                "exec {}",
-                command.args.first().map_or("", String::as_str)
-            ),
+            Step::Find(command) => write!(f, "find {}", command.program()),
+            Step::Exec(command) => write!(f, "exec {}", command.program()),
             Step::Hold => f.write_str("hold"),
         }
     }

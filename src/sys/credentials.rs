@@ -26,6 +26,13 @@ pub fn set_gid(gid: u32) -> Result<(), Errno> {
     rustix::thread::set_thread_res_gid(gid, gid, gid)
 }
 
+/// Has the rights of these ids, and root's capabilities of files with root's alone, where the calling thread looks at files
+/// (setfsuid(2), capabilities(7)), until it sets its ids.
+pub fn look_as(uid: u32, gid: u32) {
+    nix::unistd::setfsgid(nix::unistd::Gid::from_raw(gid));
+    nix::unistd::setfsuid(nix::unistd::Uid::from_raw(uid));
+}
+
 /// Sets the supplementary groups of the calling thread (setgroups(2)).
 ///
 /// # Errors

@@ -3,9 +3,13 @@
 use std::ffi::{CString, c_char};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::Duration;
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
+use nix::unistd::AccessFlags;
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +152,19 @@ impl ExecImage {
         // SAFETY: all pointers come from `strings`, which `self` keeps alive and unmoved; both arrays end in null.
         unsafe { libc::execve(path.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
         last_errno()
+    }
+}
+
+/// Whether the calling process, as it is now, may execute what is behind this path (faccessat2(2)): a directory it may not.
+///
+/// # Errors
+/// Why not.
+pub fn may_execute(path: &Path) -> Result<(), Errno> {
+    let access = nix::unistd::faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS);
+    access.map_err(|errno| Errno::from_raw_os_error(errno as i32))?;
+    match rustix::fs::stat(path) {
+        Ok(found) if FileType::from_raw_mode(found.st_mode).is_dir() => Err(Errno::ACCESS),
+        other => other.map(drop),
     }
 }
 

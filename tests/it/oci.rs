@@ -1,5 +1,9 @@
 //! OCI bundles: the life of a container as runc's callers drive it, and what a bundle may ask for.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::host::{Case, Host, tests};
@@ -9,7 +13,8 @@ pub fn tests() -> Vec<Case> {
     tests![
         a_container_lives_from_create_to_delete,
         run_gives_the_commands_exit_code_and_leaves_nothing,
-        a_missing_program_is_127_for_run_and_for_start,
+        a_missing_program_is_127_for_run_and_for_create,
+        what_cannot_be_executed_is_told_by_create_or_by_start,
         exec_joins_the_container,
         the_process_is_what_the_bundle_says,
         limits_are_in_the_cgroup needs [Root],
@@ -112,16 +117,66 @@ fn run_gives_the_commands_exit_code_and_leaves_nothing(host: &Host) {
     host.assert_clean();
 }
 
-fn a_missing_program_is_127_for_run_and_for_start(host: &Host) {
+fn a_missing_program_is_127_for_run_and_for_create(host: &Host) {
     let bundle = host.bundle("missing", |spec| spec["process"]["args"] = json!(["/nope"]));
     let bundle = bundle.display().to_string();
     let wanted = "exec: \"/nope\": stat /nope: no such file or directory";
     let said = host.tincan(["run", "--bundle", &bundle, "c1"]).fails(127);
     assert!(said.contains(wanted), "{said}");
-    apart(host, &format!("create --bundle {bundle} c2"));
-    let said = host.tincan(["start", "c2"]).fails(127);
+    // By create, as runc: a caller whose `start` fails is left with a container.
+    let said = host
+        .tincan(["create", "--bundle", &bundle, "c2"])
+        .fails(127);
     assert!(said.contains(wanted), "{said}");
-    host.tincan(["delete", "--force", "c2"]).ok();
+    host.assert_clean();
+}
+
+fn what_cannot_be_executed_is_told_by_create_or_by_start(host: &Host) {
+    let bundle = |name: &str, program: &str, user: u32, privileged: bool| {
+        let bundle = host.bundle(name, |spec| {
+            spec["process"]["args"] = json!([program]);
+            spec["process"]["user"] = json!({"uid": user, "gid": user});
+            // The filter comes before the user's rights then, and leaves no calls to look with.
+            spec["process"]["noNewPrivileges"] = json!(!privileged);
+            spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{
+                "names": ["access", "faccessat", "faccessat2", "stat", "newfstatat"],
+                "action": "SCMP_ACT_KILL_PROCESS"
+            }]});
+        });
+        bundle.display().to_string()
+    };
+    let missing = "executable file not found in $PATH";
+    let forbidden = "permission denied";
+    for (name, program, user, privileged, code, why) in [
+        ("missing", "nope", 0, false, 127, missing),
+        ("directory", "/etc", 0, false, 126, forbidden),
+        ("plain", "/etc/passwd", 0, true, 126, forbidden),
+        ("users", "/root/nope", 7, false, 126, forbidden),
+        ("users-missing", "nope", 7, true, 127, missing),
+    ] {
+        let bundle = bundle(name, program, user, privileged);
+        let said = host
+            .tincan(["create", "--bundle", &bundle, "c1"])
+            .fails(code);
+        let wanted = format!("exec: \"{program}\": {why}");
+        assert!(said.contains(&wanted), "{name}: {said}");
+        host.assert_clean();
+    }
+    // What only the kernel knows, and what root cannot tell for a user who has other groups.
+    for (name, program, user) in [
+        ("binary", "/bin/nothing", 0),
+        ("users-late", "/root/nope", 7),
+    ] {
+        let bundle = bundle(name, program, user, true);
+        let nothing = Path::new(&bundle).join("rootfs/bin/nothing");
+        fs::write(&nothing, "\0").unwrap();
+        fs::set_permissions(&nothing, fs::Permissions::from_mode(0o755)).unwrap();
+        apart(host, &format!("create --bundle {bundle} c1"));
+        let said = host.tincan(["start", "c1"]).fails(126);
+        assert!(said.contains(&format!("exec: \"{program}\"")), "{said}");
+        assert_eq!(status(host, "c1"), "stopped");
+        host.tincan(["delete", "c1"]).ok();
+    }
 }
 
 fn exec_joins_the_container(host: &Host) {

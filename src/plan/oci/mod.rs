@@ -344,7 +344,8 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     if !hold {
         let preserve = request.listen_fds + request.preserve_fds;
         let filtered = request.seccomp.map(|filter| (filter, preserve));
-        steps.extend(process::identity(process, Some(UMASK), filtered)?);
+        let found = request.gate_start.then(|| process::command(process));
+        steps.extend(process::identity(process, Some(UMASK), filtered, found)?);
     }
     if request.wired && !wired_early {
         steps.push(Step::Gate(Gate::Wired));
@@ -522,7 +523,7 @@ pub fn exec_steps(process: &Process, request: &ExecRequest) -> Result<Vec<Step>,
         steps.push(Step::SessionKeyring(keyring(request.name)));
     }
     let filtered = request.seccomp.map(|filter| (filter, request.preserve_fds));
-    steps.extend(process::identity(process, None, filtered)?);
+    steps.extend(process::identity(process, None, filtered, None)?);
     let command = Some(process::command(process));
     steps.extend(last(request.preserve_fds, filtered.is_some(), command));
     Ok(steps)

@@ -18,10 +18,13 @@ use super::{BadBundle, scheduling};
 ///
 /// A seccomp filter comes last where everybody may install one, and else before CAP_SYS_ADMIN is given up; in both cases after the
 /// descriptors, but for those that are preserved, are closed at exec, for which there may be no call any more.
+///
+/// `found` is a command that is looked for as far to the end as a filter lets it.
 pub(super) fn identity(
     process: &Process,
     umask: Option<u32>,
     filtered: Option<(&Filter, u32)>,
+    found: Option<Command>,
 ) -> Result<Vec<Step>, BadBundle> {
     let filter = || {
         let (filter, preserve) = filtered.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
@@ -41,6 +44,12 @@ pub(super) fn identity(
         steps.push(Step::NoNewPrivileges);
     }
     steps.push(Step::Chdir(process.cwd().clone()));
+    let (find_early, find_late) = if filtered.is_some() && !no_new_privileges {
+        (found, None)
+    } else {
+        (None, found)
+    };
+    steps.extend(find_early.map(Step::Find));
     if !no_new_privileges {
         steps.extend(filter());
     }
@@ -56,6 +65,7 @@ pub(super) fn identity(
         umask: user.umask().or(umask),
     }));
     steps.push(Step::Capabilities(capabilities(process)));
+    steps.extend(find_late.map(Step::Find));
     if no_new_privileges {
         steps.extend(filter());
     }
@@ -216,7 +226,7 @@ mod tests {
             "noNewPrivileges": true,
             "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 1}],
         }));
-        let steps: Vec<String> = identity(&process, None, None)
+        let steps: Vec<String> = identity(&process, None, None, None)
             .unwrap()
             .iter()
             .map(ToString::to_string)
