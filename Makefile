@@ -2,6 +2,7 @@
 # make demo       install what is missing, build, and let two wired containers ping one another
 # make test       install what the tests need, and run them all
 # make test-churn 200 containers that come to networks and leave them at random, for a minute
+# make test-e2e   real clients: containerd, Docker, podman and buildah, with tincan as their runtime (CLIENTS=podman: one; RUNTIME=runc: without tincan)
 # make test-vm    the same tests under other kernels, with systemd and cgroup v2, as root and as a user, in virtual machines
 # make check      format and lints, warnings denied
 # make bench      measure beside crun, runc and others; writes benches/RESULTS.md (make bench QUICK=1: a minute, writes nothing)
@@ -13,6 +14,7 @@
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev
 DEMO_PACKAGES := busybox-static
 TEST_PACKAGES := busybox-static containernetworking-plugins iproute2 iptables iputils-ping netbase nftables podman procps runc uidmap passt
+E2E_PACKAGES := aardvark-dns buildah busybox-static catatonit containerd containernetworking-plugins docker.io iproute2 iptables netavark podman procps runc
 VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs kmod qemu-system-x86 xz-utils
 # In the virtual machines.
 GUEST_PACKAGES := apparmor busybox-static dbus iproute2 iputils-ping kmod libpam-systemd netbase nftables passt procps runc systemd-sysv uidmap wireguard-tools
@@ -29,6 +31,8 @@ PREFIX ?= /usr/local
 KERNELS ?= bookworm trixie
 # Their images, made once for all checkouts.
 VM_IMAGES ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tincan/vm
+# Whose tests `make test-e2e` runs, each a script in tests/e2e.
+CLIENTS ?= containerd docker podman buildah
 DESTDIR ?=
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -46,10 +50,10 @@ FOLD := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(comma
 STATIC := LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH="$$(dirname "$$(gcc -print-file-name=libseccomp.a)")" RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(FOLD)"
 RELEASE := --locked --target $(TRIPLE)
 
-.PHONY: build demo test test-churn test-packages test-vm vm-packages check bench rootfs install clean
+.PHONY: build demo test test-churn test-packages test-e2e test-vm vm-packages check bench rootfs install clean
 .DELETE_ON_ERROR:
 
-# Installs those of $(1) that are missing.
+# Installs those of $(1) that are missing. None of them is to start a service of its own (policy-rc.d: invoke-rc.d(8)).
 define install_packages
 	@missing=$$(for package in $(1); do \
 	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
@@ -58,6 +62,8 @@ define install_packages
 	    [ "$$(id -u)" = 0 ] || { echo "installing them needs root: apt-get install" $$missing >&2; exit 1; }; \
 	    export DEBIAN_FRONTEND=noninteractive; \
 	    apt-get update -q </dev/null || echo "apt-get update failed; trying with the lists that are there" >&2; \
+	    policy=/usr/sbin/policy-rc.d; \
+	    [ -e $$policy ] || { trap "rm -f $$policy" EXIT; printf '#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; }; \
 	    apt-get install -q -y --no-install-recommends $$missing </dev/null; \
 	fi
 endef
@@ -88,6 +94,16 @@ test-churn: test-packages
 
 test-packages:
 	$(call install_packages,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+
+# All of them, also when one fails.
+test-e2e: build
+	$(call need_root,test-e2e)
+	$(call install_packages,$(E2E_PACKAGES))
+	@failed=; \
+	for client in $(CLIENTS); do \
+	    TINCAN=$(TINCAN) tests/e2e/$$client.sh || failed="$$failed $$client"; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 test-vm: vm-packages
 	$(call need_root,test-vm)
