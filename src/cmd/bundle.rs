@@ -150,7 +150,16 @@ pub fn plan(
     })?;
     let mut bundle = oci::parse(&json)?;
     if let Some(process) = bundle.spec.process_mut() {
-        bundle.warnings.extend(without_apparmor(process));
+        bundle.warnings.extend(without_labels(process));
+    }
+    if let Some(linux) = bundle.spec.linux_mut()
+        && let Some(label) = linux.mount_label().clone()
+        && !lsm::selinux_is_on()
+    {
+        linux.set_mount_label(None);
+        bundle
+            .warnings
+            .push(no_selinux(&format!("{label} of mounts")));
     }
     let listened = listened();
     check_preserved(args.preserve_fds, listened)?;
@@ -226,17 +235,29 @@ pub fn links(
     Ok(asked)
 }
 
-/// Takes the AppArmor profile out of a process where the kernel runs without AppArmor, and says so: engines give one wherever
-/// they think that they may.
-pub fn without_apparmor(process: &mut Process) -> Option<String> {
-    let profile = process.apparmor_profile().as_ref()?;
-    if lsm::apparmor_is_on() {
-        return None;
+/// Takes the AppArmor profile out of a process where the kernel runs without AppArmor, and the SELinux label where it runs without
+/// SELinux, and says so: engines give them wherever they think that they may.
+pub fn without_labels(process: &mut Process) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(profile) = process.apparmor_profile()
+        && !lsm::apparmor_is_on()
+    {
+        warnings.push(format!(
+            "AppArmor profile {profile} is left out: this kernel runs without AppArmor"
+        ));
+        process.set_apparmor_profile(None);
     }
-    let warning =
-        format!("AppArmor profile {profile} is left out: this kernel runs without AppArmor");
-    process.set_apparmor_profile(None);
-    Some(warning)
+    if let Some(label) = process.selinux_label()
+        && !lsm::selinux_is_on()
+    {
+        warnings.push(no_selinux(label));
+        process.set_selinux_label(None);
+    }
+    warnings
+}
+
+fn no_selinux(label: &str) -> String {
+    format!("SELinux label {label} is left out: this kernel runs without SELinux")
 }
 
 /// The absolute path of a directory that a user has named.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
-use super::bundle::{Sockets, check_preserved, without_apparmor, write_pid_file};
+use super::bundle::{Sockets, check_preserved, without_labels, write_pid_file};
 use super::run::session_of;
 use super::{Usage, seal_own};
 use crate::cgroup::Entrances;
@@ -55,7 +55,7 @@ pub struct Args {
     /// Confine it by this AppArmor profile
     #[arg(long, value_name = "PROFILE")]
     apparmor: Option<String>,
-    /// An SELinux label: not done yet
+    /// Confine it by this SELinux label
     #[arg(long, value_name = "LABEL")]
     process_label: Option<String>,
     /// Run in this cgroup below the container's, for CONTROLLER alone or for all
@@ -82,7 +82,6 @@ pub struct Args {
 /// Runs the process, and in the foreground waits for it.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     engine.become_root(Need::Join)?;
-    refuse_label(&args)?;
     let state = engine.root.load(&args.id).map_err(EngineError::from)?;
     let status = engine.root.status(&state);
     match status {
@@ -144,24 +143,17 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(ended.shell_code()))
 }
 
-/// What runc has and tincan does not do yet is refused, unless it asks for nothing.
-fn refuse_label(args: &Args) -> Result<(), Usage> {
-    match &args.process_label {
-        Some(label) if !label.is_empty() => Err(Usage::new(
-            "--process-label: tincan does not do this yet",
-            "leave it out",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// The process has the AppArmor profile of the command line, or else its own, or else the container's, as in runc.
+/// The process has the AppArmor profile and the SELinux label of the command line, or else its own, or else the container's, as in runc.
 fn confine(process: &mut Process, args: &Args, state: &State) {
-    let asked = args.apparmor.clone().filter(|profile| !profile.is_empty());
-    let own = process.apparmor_profile().clone();
-    let containers = || state.workload.as_ref()?.process.apparmor_profile().clone();
-    process.set_apparmor_profile(asked.or(own).or_else(containers));
-    if let Some(warning) = without_apparmor(process) {
+    let asked = |word: &Option<String>| word.clone().filter(|word| !word.is_empty());
+    let containers = state.workload.as_ref().map(|it| &it.process);
+    let profile = asked(&args.apparmor).or_else(|| process.apparmor_profile().clone());
+    let profile = profile.or_else(|| containers?.apparmor_profile().clone());
+    process.set_apparmor_profile(profile);
+    let label = asked(&args.process_label).or_else(|| process.selinux_label().clone());
+    let label = label.or_else(|| containers?.selinux_label().clone());
+    process.set_selinux_label(label);
+    for warning in without_labels(process) {
         complain!("tincan: {}: {warning}", args.id);
     }
 }

@@ -18,7 +18,7 @@ use super::rootfs::Rootfs;
 use super::seal::Own;
 use super::state::Status;
 use crate::cgroup::Entrances;
-use crate::plan::step::{Capabilities, Command, Gate, Step, User};
+use crate::plan::step::{Capabilities, Command, Gate, Labelled, Step, User};
 use crate::plan::topology::Node;
 use crate::sys::channel::{self, Report};
 use crate::sys::{credentials, errno_of, process, schedule, seccomp};
@@ -179,6 +179,13 @@ impl Child<'_> {
                 rootfs
                     .write_proc_self("attr/apparmor/exec", format!("exec {profile}").as_bytes())?;
             }
+            Step::Label { of, label } => {
+                let file = match of {
+                    Labelled::Exec => "attr/exec",
+                    Labelled::Keys => "attr/keycreate",
+                };
+                rootfs.write_proc_self(file, label.as_bytes())?;
+            }
             Step::NoNewPrivileges => credentials::set_no_new_privs()?,
             Step::Seccomp(filter) => {
                 let listens = filter.listener.is_some();
@@ -198,6 +205,7 @@ impl Child<'_> {
             | Step::Mount(_)
             | Step::Device(_)
             | Step::Symlink { .. }
+            | Step::LabelMount { .. }
             | Step::PivotRoot
             | Step::MoveRoot
             | Step::ChangeRoot

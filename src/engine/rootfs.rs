@@ -88,6 +88,7 @@ impl Rootfs {
             Step::Mount(mount) => self.mount(mount),
             Step::Device(device) => self.device(device),
             Step::Symlink { target, at } => self.symlink(target, at),
+            Step::LabelMount { at, label } => self.label_mount(at, label),
             Step::PivotRoot => self.pivot_root(),
             Step::MoveRoot => self.move_root(),
             Step::ChangeRoot => self.change_root(),
@@ -475,6 +476,15 @@ impl Rootfs {
         change(mounted.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)
     }
 
+    fn label_mount(&mut self, at: &Path, label: &str) -> Result<(), Errno> {
+        let mounted = path::open_in_root(self.root()?, at, OFlags::DIRECTORY)?;
+        match path::set_label(mounted.as_fd(), label) {
+            // In a user namespace files of such a file system have the labels that the policy says.
+            Err(Errno::OPNOTSUPP) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Hides a path, if there is one: a directory behind an empty one, anything else behind the null device.
     fn mask(&mut self, at: &Path) -> Result<(), Errno> {
         let Some(target) = self.open_existing(at)? else {
@@ -758,6 +768,8 @@ fn option_string(options: &[(String, Option<String>)]) -> String {
     let options: Vec<String> = options
         .iter()
         .map(|(key, value)| match value {
+            // Its categories are parted by commas, as options are.
+            Some(label) if key == "context" => format!("{key}=\"{label}\""),
             Some(value) => format!("{key}={value}"),
             None => key.clone(),
         })

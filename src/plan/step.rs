@@ -116,6 +116,20 @@ pub enum Step {
     Capabilities(Capabilities),
     /// Be confined by this AppArmor profile from the next exec on (aa_change_onexec(2)).
     AppArmor(String),
+    /// Have this SELinux label from the next exec on, or give it to keys that are made until then (setexeccon(3), setkeycreatecon(3)).
+    Label {
+        /// What is labelled.
+        of: Labelled,
+        /// USER:ROLE:TYPE:LEVEL.
+        label: String,
+    },
+    /// Label the root of a mount (setfilecon(3)), of a file system that takes no label when it is mounted.
+    LabelMount {
+        /// Where it is.
+        at: PathBuf,
+        /// USER:ROLE:TYPE:LEVEL.
+        label: String,
+    },
     /// Give up gaining privileges by exec (PR_SET_NO_NEW_PRIVS).
     NoNewPrivileges,
     /// Install a seccomp filter (seccomp(2)); where it leaves calls to an agent, hand the descriptor for that to the parent.
@@ -134,6 +148,16 @@ pub enum Step {
     Exec(Command),
     /// Stay, do nothing but reap, go on SIGTERM: tincan's own pid 1, the last step of a container without a command.
     Hold,
+}
+
+/// What of a process is labelled, by the files in `/proc/self/attr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Labelled {
+    /// The process, when it executes a program.
+    Exec,
+    /// The keys that it makes until then.
+    Keys,
 }
 
 /// What sched_setattr(2) takes.
@@ -516,6 +540,13 @@ impl fmt::Display for Step {
             Step::User(user) => write!(f, "become user {}:{}", user.uid, user.gid),
             Step::Capabilities(_) => f.write_str("set the capabilities"),
             Step::AppArmor(profile) => write!(f, "take the AppArmor profile {profile}"),
+            Step::Label { of, label } => match of {
+                Labelled::Exec => write!(f, "take the SELinux label {label}"),
+                Labelled::Keys => write!(f, "give keys the SELinux label {label}"),
+            },
+            Step::LabelMount { at, label } => {
+                write!(f, "give {} the SELinux label {label}", at.display())
+            }
             Step::NoNewPrivileges => f.write_str("give up new privileges"),
             Step::Seccomp(filter) => {
                 let length = filter.program.len();

@@ -43,6 +43,10 @@ pub enum Need {
     AppArmor,
     /// A kernel that runs without it.
     NoAppArmor,
+    /// Mandatory access control by SELinux without a policy yet, and the compiler of policies, on a machine that is the test's alone.
+    Selinux,
+    /// A kernel that runs without it.
+    NoSelinux,
     /// AppArmor with rules for user namespaces.
     AppArmorUserns,
     /// Debian's setting that keeps user namespaces from users, on a machine that is the test's alone.
@@ -132,6 +136,12 @@ impl Need {
                     .is_err()
                     .then(|| "there is no apparmor_parser".to_owned())
             }),
+            Need::Selinux => lacks(selinux(), "SELinux").or_else(|| {
+                let compiler = Command::new("secilc").arg("--version").output();
+                let unknown = compiler.is_err().then(|| "there is no secilc".to_owned());
+                unknown.or_else(not_alone)
+            }),
+            Need::NoSelinux => selinux().then(|| "this kernel has SELinux".to_owned()),
             Need::NoAppArmor => apparmor().then(|| "this kernel has AppArmor".to_owned()),
             Need::AppArmorUserns => lacks(
                 fs::read_to_string("/sys/kernel/security/apparmor/features/namespaces/mask")
@@ -142,10 +152,7 @@ impl Need {
                 Path::new("/proc/sys/kernel/unprivileged_userns_clone").exists(),
                 "kernel.unprivileged_userns_clone",
             )
-            .or_else(|| {
-                let own = std::env::var_os("TINCAN_TEST_OWN_MACHINE").is_some();
-                (!own).then(|| "it changes the whole machine, and runs on its own one".to_owned())
-            }),
+            .or_else(not_alone),
             Need::Psi => lacks(Path::new("/proc/pressure/cpu").exists(), "PSI"),
         }
     }
@@ -159,6 +166,16 @@ fn version() -> (u32, u32) {
         .split(['.', '-'])
         .map_while(|it| it.parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn not_alone() -> Option<String> {
+    let own = std::env::var_os("TINCAN_TEST_OWN_MACHINE").is_some();
+    (!own).then(|| "it changes the whole machine, and runs on its own one".to_owned())
+}
+
+/// By the file system that only a kernel which was booted with it knows.
+fn selinux() -> bool {
+    fs::read_to_string("/proc/filesystems").is_ok_and(|known| known.contains("\tselinuxfs\n"))
 }
 
 fn apparmor() -> bool {

@@ -22,6 +22,8 @@ pub fn tests() -> Vec<Case> {
         pressure_is_told_of_a_container needs [Root, CgroupV2, Psi],
         an_apparmor_profile_confines_a_container needs [Root, AppArmor],
         a_profile_without_apparmor_is_left_out_with_a_word needs [NoAppArmor],
+        selinux_labels_are_those_of_processes_and_mounts needs [Root, Selinux],
+        labels_without_selinux_are_left_out_with_a_word needs [NoSelinux],
         apparmor_that_forbids_user_namespaces_is_told needs [Root, AppArmor, AppArmorUserns],
         user_namespaces_that_are_forbidden_to_users_are_told needs [Root, UsernsSysctl],
     ]
@@ -267,6 +269,168 @@ fn a_profile_without_apparmor_is_left_out_with_a_word(host: &Host) {
     let said = String::from_utf8_lossy(&assert.get_output().stderr);
     let expected = "tincan: c1: AppArmor profile containers-default-0.57.4 is left out: this kernel runs without AppArmor\n";
     assert!(said.ends_with(expected), "{said}");
+}
+
+/// A policy in which everybody may do everything, but for one: who is `can_t` reads nothing that is `secret_t`.
+const POLICY: &str = "
+(handleunknown allow)
+(mls true)
+(policycap nnp_nosuid_transition)
+(class process (transition dyntransition))
+(class file (read open))
+(class dir (read))
+(classorder (process file dir))
+(sid kernel) (sid security) (sid unlabeled) (sid fs) (sid file) (sid file_labels) (sid init) (sid any_socket) (sid port)
+(sid netif) (sid netmsg) (sid node)
+(sidorder (kernel security unlabeled fs file file_labels init any_socket port netif netmsg node))
+(sensitivity s0)
+(sensitivityorder (s0))
+(category c1) (category c2)
+(categoryorder (c1 c2))
+(sensitivitycategory s0 (c1 c2))
+(level low (s0))
+(level high (s0 (c1 c2)))
+(levelrange all (low high))
+(user u) (role r) (role object_r)
+(userrole u r) (userrole u object_r)
+(userlevel u low)
+(userrange u all)
+(type base_t) (type can_t) (type file_t) (type secret_t)
+(roletype r base_t) (roletype r can_t) (roletype object_r file_t) (roletype object_r secret_t)
+(typeattribute every)
+(typeattributeset every (base_t can_t file_t secret_t))
+(typeattribute public)
+(typeattributeset public (base_t can_t file_t))
+(allow every every (process (transition dyntransition)))
+(allow every public (file (read open)))
+(allow base_t secret_t (file (read open)))
+(allow every every (dir (read)))
+(context base (u r base_t (low low)))
+(context files (u object_r file_t (low low)))
+(sidcontext kernel base) (sidcontext security base) (sidcontext unlabeled files) (sidcontext fs files) (sidcontext file files)
+(sidcontext file_labels files) (sidcontext init base) (sidcontext any_socket base) (sidcontext port base)
+(sidcontext netif base) (sidcontext netmsg base) (sidcontext node base)
+(fsuse xattr ext4 files)
+(fsuse trans tmpfs files)
+(fsuse trans devpts files)
+(fsuse trans mqueue files)
+(genfscon proc \"/\" files)
+(genfscon sysfs \"/\" files)
+";
+
+/// The policy is the whole machine's, so this test runs alone on one.
+fn selinux_labels_are_those_of_processes_and_mounts(host: &Host) {
+    host.sh("mount -t selinuxfs selinuxfs /sys/fs/selinux");
+    let label = "u:r:can_t:s0:c1,c2";
+    let files = "u:object_r:file_t:s0:c1,c2";
+    let bundle = host.bundle("labelled", |spec| {
+        let script = "cat /proc/self/attr/current; echo; cat /secret 2>/dev/null || echo denied; exec sleep 1000";
+        spec["process"]["args"] = json!(["sh", "-c", script]);
+        spec["process"]["selinuxLabel"] = json!(label);
+        spec["linux"]["mountLabel"] = json!(files);
+    });
+    let run = |log: &str| {
+        let line = format!(
+            "{} run --detach --bundle {} c1 </dev/null >{log} 2>&1",
+            Host::TINCAN,
+            bundle.display()
+        );
+        host.sh(&line);
+    };
+    // Without a policy there are no labels.
+    std::fs::write(bundle.join("rootfs/secret"), "found\n").unwrap();
+    run("before");
+    let said = host.sh("cat before");
+    let left_out = "is left out: this kernel runs without SELinux\n";
+    assert_eq!(said.matches(left_out).count(), 2, "{said}");
+    host.tincan(["delete", "--force", "c1"]).ok();
+
+    std::fs::write(host.dir().join("policy.cil"), POLICY).unwrap();
+    host.sh("secilc -c $(cat /sys/fs/selinux/policyvers) -o policy -f contexts policy.cil && cat policy >/sys/fs/selinux/load && echo 1 >/sys/fs/selinux/enforce");
+    host.sh(&format!(
+        "chcon u:object_r:secret_t:s0 {}/rootfs/secret",
+        bundle.display()
+    ));
+    run("said");
+    host.wait_until("the container has said who it is", || {
+        host.sh("cat said").ends_with("denied\n")
+    });
+    assert!(
+        host.sh("cat said").starts_with(label),
+        "{}",
+        host.sh("cat said")
+    );
+    let exec = |options: &[&str]| {
+        let current = ["c1", "cat", "/proc/self/attr/current"];
+        let words = ["exec"].iter().chain(options).chain(&current);
+        let said = host.tincan(words).ok();
+        said.trim_end_matches('\0').to_owned()
+    };
+    assert_eq!(exec(&[]), label);
+    assert_eq!(exec(&["--process-label", "u:r:base_t:s0"]), "u:r:base_t:s0");
+    let process = json!({"cwd": "/", "args": ["cat", "/secret"], "selinuxLabel": "u:r:base_t:s0"});
+    std::fs::write(host.dir().join("process.json"), process.to_string()).unwrap();
+    let own = ["exec", "--process", "process.json", "c1"];
+    assert_eq!(host.tincan(own).ok(), "found\n");
+    let said = host
+        .tincan(["exec", "--process-label", "u:r:nosuch_t:s0", "c1", "true"])
+        .fails(125);
+    assert!(
+        said.contains("c1: give keys the SELinux label u:r:nosuch_t:s0: Invalid argument"),
+        "{said}"
+    );
+
+    let mounts = host.tincan(["exec", "c1", "cat", "/proc/self/mounts"]).ok();
+    let context = format!("context=\"{files}\"");
+    for (at, is_labelled) in [
+        ("/dev", true),
+        ("/dev/pts", true),
+        ("/dev/shm", true),
+        ("/proc", false),
+        ("/sys", false),
+    ] {
+        let line = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(1) == Some(at));
+        assert_eq!(line.unwrap().contains(&context), is_labelled, "{line:?}");
+    }
+    let state: serde_json::Value =
+        serde_json::from_str(&host.tincan(["state", "c1"]).ok()).unwrap();
+    let queue = format!("stat -c %C /proc/{}/root/dev/mqueue", state["pid"]);
+    let queue = host.sh(&queue);
+    assert_eq!(queue, format!("{files}\n"));
+    host.tincan(["delete", "--force", "c1"]).ok();
+    host.sh("echo 0 >/sys/fs/selinux/enforce; umount /sys/fs/selinux");
+}
+
+fn labels_without_selinux_are_left_out_with_a_word(host: &Host) {
+    let bundle = host.bundle("labelled", |spec| {
+        spec["process"]["args"] = json!(["echo", "up"]);
+        spec["process"]["selinuxLabel"] = json!("u:r:can_t:s0");
+        spec["linux"]["mountLabel"] = json!("u:object_r:can_t:s0");
+    });
+    let run = ["run", "--bundle", bundle.to_str().unwrap(), "c1"];
+    let assert = host.tincan(run).assert().success().stdout("up\n");
+    let said = String::from_utf8_lossy(&assert.get_output().stderr);
+    let expected = "tincan: c1: SELinux label u:r:can_t:s0 is left out: this kernel runs without SELinux\n\
+                    tincan: c1: SELinux label u:object_r:can_t:s0 of mounts is left out: this kernel runs without SELinux\n";
+    assert!(said.ends_with(expected), "{said}");
+    host.tincan(["run", "--detach", "--name", "c2", "--", "sleep", "1000"])
+        .ok();
+    let exec = [
+        "exec",
+        "--process-label",
+        "u:r:can_t:s0",
+        "c2",
+        "echo",
+        "in",
+    ];
+    let assert = host.tincan(exec).assert().success().stdout("in\n");
+    let said = String::from_utf8_lossy(&assert.get_output().stderr);
+    let expected =
+        "tincan: c2: SELinux label u:r:can_t:s0 is left out: this kernel runs without SELinux\n";
+    assert_eq!(said, expected);
+    host.tincan(["delete", "--force", "c2"]).ok();
 }
 
 /// As Ubuntu does it: who has a profile, and it does not allow them, has no user namespaces.

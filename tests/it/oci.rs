@@ -671,10 +671,6 @@ fn exec_takes_runcs_options(host: &Host) {
             &["--process", "process.json", "-u", "1", "c1"][..],
             "--user",
         ),
-        (
-            &["--process-label", "x", "c1", "true"],
-            "--process-label: tincan does not do this yet",
-        ),
         (&["--cap", "FLY", "c1", "true"], "`FLY` is no capability"),
         (&["--cwd", "tmp", "c1", "true"], "`tmp` is not absolute"),
         (&["-e", "A", "c1", "true"], "`A`"),

@@ -9,7 +9,8 @@
 # run, and the table stays as it is. TEST_LOG is what `make test` has printed on this machine, for a column of its own.
 #
 # The walks through all faults and the thousands of containers take most of the time; they are done once, as root under the
-# first kernel. So are the tests on cgroups of version 1 beside version 2, as systemd lays them out where it is asked to.
+# first kernel. So are the tests on cgroups of version 1 beside version 2, as systemd lays them out where it is asked to, and the one
+# that needs a kernel with SELinux in the place of AppArmor, and is alone there.
 set -eu
 images=$1 out=$2 tests=$3 tincan=$4
 shift 4
@@ -35,6 +36,9 @@ first=$1
         echo "$first v2 root long"
         echo "$first hybrid root most"
     fi
+    case ${ONLY:-selinux} in
+    *selinux*) echo "$first v2 root selinux" ;;
+    esac
     for suite; do
         echo "$suite v2 root most"
         echo "$suite v2 user most"
@@ -57,9 +61,10 @@ failed=0
 xargs -P "$(nproc)" -L1 sh -c '
     boot=$0 images=$1 out=$2 suite=$3 cgroups=$4 as=$5 part=$6
     [ "$cgroups" = v2 ] && unified=1 || unified=0
+    [ "$part" = selinux ] && module=security=selinux || module=
     name=$suite.$cgroups.$as.$part
     begun=$(date +%s)
-    if "$boot" "$images" "$suite" "$out/payload.tar" "$out/$name" 1700 systemd.unified_cgroup_hierarchy=$unified \
+    if "$boot" "$images" "$suite" "$out/payload.tar" "$out/$name" 1700 systemd.unified_cgroup_hierarchy=$unified $module \
         "tincan.as=$as" "tincan.part=$part" ${ONLY:+"tincan.only=$ONLY"}; then
         verdict=passed
     else

@@ -3,7 +3,9 @@
 # serial port, and their exit code after it.
 #
 #     tincan.as=root|user     whose tests: root's, or those of a user who is not
-#     tincan.part=most|long   all but the walks through all faults and the very many containers, or those alone
+#     tincan.part=most|long|selinux
+#                             all but the walks through all faults and the very many containers, or those alone, or what takes a
+#                             kernel with SELinux
 #     tincan.only=NAME        the tests with NAME in their names, instead
 exec >/dev/ttyS1 2>&1
 . /checkout.env
@@ -18,7 +20,11 @@ run() {
 # Without KVM everything takes about ten times as long.
 export TINCAN_TEST_SLOWNESS=10
 cd "$CHECKOUT" || echo "exit 1"
-if [ -n "$(word only)" ]; then
+if [ "$(word part)" = selinux ]; then
+    # Its policy is the whole machine's.
+    export TINCAN_TEST_OWN_MACHINE=1
+    run selinux_labels
+elif [ -n "$(word only)" ]; then
     run "$(word only)"
 elif [ "$(word part)" = long ]; then
     run faults::

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::BadBundle;
 
 /// What the specification defines and tincan does not do. An empty value asks for nothing and is let through.
-const NOT_YET: [&str; 3] = ["linux.intelRdt", "linux.mountLabel", "process.selinuxLabel"];
+const NOT_YET: [&str; 1] = ["linux.intelRdt"];
 
 /// Whether a property is more than refused.
 pub(super) fn is_done(property: &str) -> bool {
@@ -96,14 +96,19 @@ pub(super) fn config(value: &mut Value) -> Result<Vec<String>, BadBundle> {
     devices(value)?;
     hooks(value)?;
     annotations(value)?;
-    // An empty profile is none.
-    if let Some(linux) = at_mut(value, "linux").and_then(Value::as_object_mut)
-        && linux
-            .get("seccomp")
-            .and_then(Value::as_object)
-            .is_some_and(Map::is_empty)
-    {
-        linux.remove("seccomp");
+    // An empty profile is none, and so is an empty label.
+    if let Some(linux) = at_mut(value, "linux").and_then(Value::as_object_mut) {
+        for (key, is_empty) in [
+            ("seccomp", Value::is_object as fn(&Value) -> bool),
+            ("mountLabel", Value::is_string),
+        ] {
+            if linux
+                .get(key)
+                .is_some_and(|it| is_empty(it) && says_nothing(it))
+            {
+                linux.remove(key);
+            }
+        }
     }
     if let Some(resources) = at_mut(value, "linux.resources") {
         no_pids(resources);
@@ -503,8 +508,10 @@ fn process(process: &mut Value) -> Result<Vec<String>, BadBundle> {
         }
     }
     rlimits(&value)?;
-    if members.get("apparmorProfile").is_some_and(says_nothing) {
-        members.remove("apparmorProfile");
+    for label in ["apparmorProfile", "selinuxLabel"] {
+        if members.get(label).is_some_and(says_nothing) {
+            members.remove(label);
+        }
     }
     if let Some(score) = members.get("oomScoreAdj")
         && score
@@ -626,16 +633,10 @@ mod tests {
 
     #[test]
     fn what_tincan_does_not_do_is_named() {
-        for (pointer, value, property) in [
-            ("/linux/intelRdt", json!({"closID": "a"}), "linux.intelRdt"),
-            ("/linux/mountLabel", json!("a"), "linux.mountLabel"),
-            ("/process/selinuxLabel", json!("a"), "process.selinuxLabel"),
-        ] {
-            assert_eq!(
-                complaint(pointer, value),
-                format!("config.json: {property}: tincan does not do this yet")
-            );
-        }
+        assert_eq!(
+            complaint("/linux/intelRdt", json!({"closID": "a"})),
+            "config.json: linux.intelRdt: tincan does not do this yet"
+        );
         assert_eq!(
             complaint("/windows", json!({"layerFolders": ["a"]})),
             "config.json: windows: is for another platform than Linux"
@@ -752,6 +753,7 @@ mod tests {
             ("/linux/seccomp", json!(null)),
             ("/linux/mountLabel", json!("")),
             ("/process/apparmorProfile", json!("")),
+            ("/process/selinuxLabel", json!("")),
             (
                 "/mounts/-",
                 json!({"destination": "/a", "type": "tmpfs", "uidMappings": []}),
@@ -933,10 +935,6 @@ mod tests {
         for (json, wrong) in [
             (r#"{"cwd": "a", "args": ["a"]}"#, "cwd: `a` is not absolute"),
             (r#"{"cwd": "/"}"#, "args: is missing"),
-            (
-                r#"{"cwd": "/", "args": ["a"], "selinuxLabel": "b"}"#,
-                "selinuxLabel: tincan does not do this yet",
-            ),
             (
                 r#"{"cwd": "/", "args": ["a"], "user": {"uid": "a"}}"#,
                 "user.uid: invalid type: string \"a\", expected u32",

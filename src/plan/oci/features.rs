@@ -39,7 +39,7 @@ pub fn features() -> Value {
                 "supportedFlags": read_as::<LinuxSeccompFilterFlag>("SECCOMP_FILTER_FLAG_", &FLAGS),
             },
             "apparmor": {"enabled": true},
-            "selinux": enabled("process.selinuxLabel"),
+            "selinux": {"enabled": true},
             "intelRdt": enabled("linux.intelRdt"),
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": enabled("linux.netDevices"),

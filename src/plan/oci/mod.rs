@@ -24,8 +24,8 @@ use super::facts::{CgroupLayout, Confinement, Manager};
 use super::name::{ContainerName, LinkName};
 use super::seccomp::Filter;
 use super::step::{
-    Command, Device, DeviceKind, Gate, Hook, HookKind, Mount, MountAttrs, MountWhat, Propagation,
-    PropagationKind, Root, Step,
+    Command, Device, DeviceKind, Gate, Hook, HookKind, Labelled, Mount, MountAttrs, MountWhat,
+    Propagation, PropagationKind, Root, Step,
 };
 use super::systemd;
 use super::topology::{
@@ -201,6 +201,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
             cgroup: &cgroup,
             namespaces: &namespaces,
             ids: ids.as_ref(),
+            label: linux.mount_label().as_deref(),
         },
     )?;
     let net_devices = net_devices(&linux, has(NamespaceKind::Network))?;
@@ -338,6 +339,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         steps.extend(oom_score);
     }
     if !request.no_new_keyring {
+        steps.extend(process::label(process, Labelled::Keys));
         steps.push(Step::SessionKeyring(keyring(name)));
     }
     steps.extend(on_what_system);
@@ -520,6 +522,7 @@ pub fn exec_steps(process: &Process, request: &ExecRequest) -> Result<Vec<Step>,
     steps.push(Step::NewSession);
     steps.extend(process::console(process, request.console_size));
     if request.keyring {
+        steps.extend(process::label(process, Labelled::Keys));
         steps.push(Step::SessionKeyring(keyring(request.name)));
     }
     let filtered = request.seccomp.map(|filter| (filter, request.preserve_fds));
@@ -700,6 +703,7 @@ pub fn give_hostname(node: &mut Node, name: &str) -> bool {
             it,
             Step::Rlimit(_)
                 | Step::AppArmor(_)
+                | Step::Label { .. }
                 | Step::NoNewPrivileges
                 | Step::User(_)
                 | Step::Capabilities(_)

@@ -216,7 +216,38 @@ pub(super) struct Around<'a> {
     pub namespaces: &'a BTreeMap<NamespaceKind, NamespaceSource>,
     /// How ids are mapped in a user namespace of the container's own.
     pub ids: Option<&'a IdMaps>,
+    /// The SELinux label of the files on what is mounted anew (`linux.mountLabel`).
+    pub label: Option<&'a str>,
 }
+
+impl Around<'_> {
+    /// Adds the label to the options of a file system that takes one, unless it has one of its own.
+    fn labelled(
+        &self,
+        fstype: &str,
+        mut options: Vec<(String, Option<String>)>,
+    ) -> Vec<(String, Option<String>)> {
+        let is_given = options.iter().any(|(key, _)| key == CONTEXT);
+        if let Some(label) = self.label
+            && !is_given
+            && fstype != MQUEUE
+            && !LABELLED_BY_POLICY.contains(&fstype)
+        {
+            options.push((CONTEXT.to_owned(), Some(label.to_owned())));
+        }
+        options
+    }
+}
+
+/// The option by which all files of a file system have one label (mount(8), "context=").
+const CONTEXT: &str = "context";
+
+/// File systems whose labels are the policy's alone: their superblocks are others' too, or their files are the kernel's. As with runc
+/// and crun.
+const LABELLED_BY_POLICY: [&str; 4] = ["cgroup", "cgroup2", "proc", "sysfs"];
+
+/// The file system that takes no label before it is mounted, as with runc and crun.
+const MQUEUE: &str = "mqueue";
 
 /// The steps that mount, in the bundle's order, and those that make read-only what has to take mount points, nodes and links
 /// before: tmpfs, and whatever is on `/dev` (as in runc).
@@ -290,6 +321,11 @@ pub(super) fn plan(
                     .source()
                     .as_ref()
                     .map(|source| source.display().to_string());
+                let label = around.label.filter(|_| fstype == MQUEUE);
+                let label = label.map(|label| Step::LabelMount {
+                    at: destination.clone(),
+                    label: label.to_owned(),
+                });
                 now.push(Step::Mount(Mount {
                     destination,
                     what: MountWhat::Filesystem {
@@ -298,12 +334,13 @@ pub(super) fn plan(
                         source: source
                             .filter(|source| !source.is_empty())
                             .unwrap_or_else(|| "none".to_owned()),
-                        options: words.options,
+                        options: around.labelled(fstype, words.options),
                         copy_up: words.copy_up,
                     },
                     attrs,
                     propagation: words.propagation,
                 }));
+                now.extend(label);
             }
         }
     }
@@ -561,7 +598,7 @@ fn cgroup(
         what: MountWhat::Filesystem {
             fstype: "tmpfs".to_owned(),
             source: "tmpfs".to_owned(),
-            options: vec![("mode".to_owned(), Some("755".to_owned()))],
+            options: around.labelled("tmpfs", vec![("mode".to_owned(), Some("755".to_owned()))]),
             copy_up: false,
         },
         attrs: MountAttrs {
@@ -646,7 +683,7 @@ mod tests {
         layout: &CgroupLayout,
         kinds: &[NamespaceKind],
     ) -> Result<(Vec<Step>, Vec<Step>), String> {
-        plan_in(Hierarchies::Every, mount, layout, kinds)
+        plan_in(Hierarchies::Every, mount, layout, kinds, None)
     }
 
     fn plan_in(
@@ -654,6 +691,7 @@ mod tests {
         mount: serde_json::Value,
         layout: &CgroupLayout,
         kinds: &[NamespaceKind],
+        label: Option<&str>,
     ) -> Result<(Vec<Step>, Vec<Step>), String> {
         let namespaces = kinds
             .iter()
@@ -684,6 +722,7 @@ mod tests {
             },
             namespaces: &namespaces,
             ids: kinds.contains(&NamespaceKind::User).then_some(&ids),
+            label,
         };
         plan(&mounts, &around).map_err(|error| error.to_string())
     }
@@ -955,7 +994,8 @@ mod tests {
     #[test]
     fn a_cgroup_mount_shows_no_hierarchy_that_the_cgroup_is_not_made_in() {
         let mount = json!({"destination": "/sys/fs/cgroup", "type": "cgroup"});
-        let (now, _) = plan_in(Hierarchies::Needed, mount, &hybrid_joint(), &OWN).unwrap();
+        let layout = hybrid_joint();
+        let (now, _) = plan_in(Hierarchies::Needed, mount, &layout, &OWN, None).unwrap();
         let lines: Vec<String> = now.iter().map(ToString::to_string).collect();
         assert_eq!(
             lines,
@@ -991,6 +1031,45 @@ mod tests {
             plan_of(mount(), &none, &OWN).unwrap_err(),
             "config.json: mounts[0]: is of type `cgroup`, but the host has none mounted"
         );
+    }
+
+    #[test]
+    fn what_is_mounted_anew_is_labelled_where_it_can_be() {
+        let label = "u:object_r:can_t:s0:c1,c2";
+        let contexts = |mount, layout: &CgroupLayout| {
+            let (now, _) = plan_in(Hierarchies::Every, mount, layout, &OWN, Some(label)).unwrap();
+            let context = |(key, value): &(String, Option<String>)| {
+                (key == "context").then(|| value.clone().unwrap())
+            };
+            let of = |step: &Step| match step {
+                Step::Mount(Mount {
+                    what: MountWhat::Filesystem { options, .. },
+                    ..
+                }) => options.iter().filter_map(context).collect(),
+                Step::LabelMount { at, label } => vec![format!("{} {label}", at.display())],
+                _ => Vec::new(),
+            };
+            now.iter().flat_map(of).collect::<Vec<String>>()
+        };
+        let of = |fstype: &str, options: &[&str]| {
+            let at = if fstype == "proc" { "/proc" } else { "/a" };
+            let mount =
+                json!({"destination": at, "source": "/b", "type": fstype, "options": options});
+            contexts(mount, &v1())
+        };
+        for fstype in ["tmpfs", "devpts", "ext4"] {
+            assert_eq!(of(fstype, &["nosuid"]), [label], "{fstype}");
+        }
+        assert_eq!(of("tmpfs", &["context=own"]), ["own"]);
+        assert_eq!(of("mqueue", &[]), [format!("/a {label}")]);
+        for fstype in ["proc", "sysfs"] {
+            assert!(of(fstype, &[]).is_empty(), "{fstype}");
+        }
+        assert!(of("ext4", &["bind"]).is_empty());
+        // Of v1 the directory of the hierarchies is a tmpfs; v2 is the host's file system.
+        let cgroup = || json!({"destination": "/sys/fs/cgroup", "type": "cgroup"});
+        assert_eq!(contexts(cgroup(), &v1()), [label]);
+        assert!(contexts(cgroup(), &v2()).is_empty());
     }
 
     #[test]

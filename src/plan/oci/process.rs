@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{Capabilities as CapabilitySet, Process};
 
 use super::super::seccomp::Filter;
-use super::super::step::{Capabilities, Command, Rlimit, Step, User};
+use super::super::step::{Capabilities, Command, Labelled, Rlimit, Step, User};
 use super::{BadBundle, scheduling};
 
 /// The steps that turn the container's first process, or one that joined the container, into the user's: limits and ids,
@@ -39,6 +39,7 @@ pub(super) fn identity(
     if let Some(profile) = process.apparmor_profile() {
         steps.push(Step::AppArmor(profile.clone()));
     }
+    steps.extend(label(process, Labelled::Exec));
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     if no_new_privileges {
         steps.push(Step::NoNewPrivileges);
@@ -70,6 +71,12 @@ pub(super) fn identity(
         steps.extend(filter());
     }
     Ok(steps)
+}
+
+/// The SELinux label of the process, if it asks for one, for itself or for its keys.
+pub(super) fn label(process: &Process, of: Labelled) -> Option<Step> {
+    let label = process.selinux_label().clone()?;
+    Some(Step::Label { of, label })
 }
 
 /// The program, with the last value of every variable that is given twice, as in runc.
@@ -240,6 +247,25 @@ mod tests {
                 "become user 7:8",
                 "set the capabilities",
             ]
+        );
+    }
+
+    #[test]
+    fn a_label_is_taken_at_exec() {
+        let process = process(json!({"selinuxLabel": "u:r:can_t:s0"}));
+        let steps = identity(&process, None, None).unwrap();
+        let at = |step: &Step| steps.iter().position(|it| it == step);
+        let label = Step::Label {
+            of: Labelled::Exec,
+            label: "u:r:can_t:s0".to_owned(),
+        };
+        // While it has all its rights.
+        assert!(
+            at(&label).unwrap()
+                < steps
+                    .iter()
+                    .position(|it| matches!(it, Step::User(_)))
+                    .unwrap()
         );
     }
 
