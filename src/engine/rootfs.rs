@@ -27,6 +27,9 @@ const READ_ONLY_BY_MOUNT: [&str; 9] = [
     "bpf", "cgroup", "cgroup2", "devpts", "mqueue", "proc", "ramfs", "sysfs", "tmpfs",
 ];
 
+/// The option that mount(2) alone takes: files have versions (`SB_I_VERSION`).
+const BY_MOUNT: &str = "iversion";
+
 /// File systems that have to be mounted on a directory of just that name: a symbolic link there would lead everything that
 /// trusts `/proc` and `/sys` somewhere else.
 const ON_ORDINARY_DIRECTORIES: [&str; 2] = ["proc", "sysfs"];
@@ -201,6 +204,7 @@ impl Rootfs {
                 options,
                 copy_up,
             } => self.filesystem(mount, fstype, source, options, *copy_up)?,
+            MountWhat::Remount { fstype, options } => self.remount(mount, fstype, options)?,
         };
         for propagation in &mount.propagation {
             propagate(mounted.as_fd(), *propagation)?;
@@ -219,18 +223,7 @@ impl Rootfs {
     }
 
     fn bind(&mut self, mount: &Mount, tree: OwnedFd) -> Result<OwnedFd, Errno> {
-        let attrs = mount.attrs;
-        if attrs.set | attrs.clear != 0 {
-            change(tree.as_fd(), attrs.set, attrs.clear, false)?;
-        }
-        if attrs.set_recursive | attrs.clear_recursive != 0 {
-            change(
-                tree.as_fd(),
-                attrs.set_recursive,
-                attrs.clear_recursive,
-                true,
-            )?;
-        }
+        change_attributes(tree.as_fd(), mount.attrs)?;
         let root = self.root()?;
         let target = match path::open_in_root(root, &mount.destination, OFlags::PATH) {
             Err(Errno::NOENT) => {
@@ -268,45 +261,41 @@ impl Rootfs {
             other => (other?, true),
         };
 
-        let too_long = |value: &str| value.len() > mount::LONGEST_OPTION;
-        if too_long(source)
-            || options
-                .iter()
-                .any(|(_, value)| value.as_deref().is_some_and(too_long))
-        {
-            mount::mount_long(source, target.as_fd(), fstype, &option_string(options))?;
-            let mounted = path::open_in_root(root, &mount.destination, OFlags::PATH)?;
-            change(mounted.as_fd(), attributes(mount.attrs), 0, false)?;
-            return Ok(mounted);
-        }
-
-        let filesystem = mount::open_filesystem(fstype)?;
-        let filesystem = filesystem.as_fd();
-        // An empty source would show as nothing at all in /proc/mounts, and shift its columns.
-        if !source.is_empty() {
-            mount::set_option(filesystem, "source", OsStr::new(source))?;
-        }
+        let mut options = options.to_vec();
         // A tmpfs takes the place of a directory and keeps its mode, unless told another: `/run` stays 0755.
         if fstype == "tmpfs" && existed && !options.iter().any(|(key, _)| key == "mode") {
             let mode = path::status(target.as_fd())?.st_mode & 0o7777;
-            mount::set_option(filesystem, "mode", OsStr::new(&format!("{mode:o}")))?;
-        }
-        for (key, value) in options {
-            match value {
-                Some(value) => mount::set_option(filesystem, key, OsStr::new(value))?,
-                None => mount::set_flag(filesystem, key)?,
-            }
+            options.push(("mode".to_owned(), Some(format!("{mode:o}"))));
         }
         let attrs = attributes(mount.attrs);
         let read_only = attrs & libc::MOUNT_ATTR_RDONLY != 0;
         if read_only && !READ_ONLY_BY_MOUNT.contains(&fstype) {
-            mount::set_flag(filesystem, "ro")?;
+            options.push(("ro".to_owned(), None));
         }
-        mount::create_filesystem(filesystem)?;
-
         // Read-only comes last where there is something to copy in.
         let late = if copy_up { libc::MOUNT_ATTR_RDONLY } else { 0 };
-        let mounted = mount::mount_filesystem(filesystem, attrs & !late)?;
+
+        let too_long = |value: &str| value.len() > mount::LONGEST_OPTION;
+        let by_mount = |(key, value): &(String, Option<String>)| {
+            key == BY_MOUNT || value.as_deref().is_some_and(too_long)
+        };
+        let at_once = too_long(source) || options.iter().any(by_mount);
+        let mounted = if at_once {
+            let (flags, rest) = flags_of_mount(&options);
+            mount::mount_at(source, target.as_fd(), fstype, flags, &option_string(&rest))?;
+            let mounted = path::open_in_root(root, &mount.destination, OFlags::PATH)?;
+            change(mounted.as_fd(), attrs & !late, 0, false)?;
+            mounted
+        } else {
+            let filesystem = mount::open_filesystem(fstype)?;
+            // An empty source would show as nothing at all in /proc/mounts, and shift its columns.
+            if !source.is_empty() {
+                mount::set_option(filesystem.as_fd(), "source", OsStr::new(source))?;
+            }
+            configure(filesystem.as_fd(), &options)?;
+            mount::create_filesystem(filesystem.as_fd())?;
+            mount::mount_filesystem(filesystem.as_fd(), attrs & !late)?
+        };
         if copy_up {
             let from = path::open_at(target.as_fd(), OsStr::new("."), OFlags::DIRECTORY)?;
             let to = path::open_at(mounted.as_fd(), OsStr::new("."), OFlags::DIRECTORY)?;
@@ -315,7 +304,40 @@ impl Rootfs {
                 change(mounted.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)?;
             }
         }
-        attach(mounted.as_fd(), target.as_fd())?;
+        if !at_once {
+            attach(mounted.as_fd(), target.as_fd())?;
+        }
+        Ok(mounted)
+    }
+
+    /// Changes the options of what is mounted at the destination, and the attributes of the mount.
+    fn remount(
+        &mut self,
+        mount: &Mount,
+        fstype: &str,
+        options: &[(String, Option<String>)],
+    ) -> Result<OwnedFd, Errno> {
+        let mounted = path::open_in_root(self.root()?, &mount.destination, OFlags::PATH)?;
+        if !path::is_mount_root(mounted.as_fd())? {
+            return Err(Errno::INVAL);
+        }
+        let attrs = mount.attrs;
+        let mut options = options.to_vec();
+        if !fstype.is_empty() && !READ_ONLY_BY_MOUNT.contains(&fstype) {
+            let is_about = |bits: u64| bits & libc::MOUNT_ATTR_RDONLY != 0;
+            let word = match (is_about(attrs.set), is_about(attrs.clear)) {
+                (true, _) => Some("ro"),
+                (false, true) => Some("rw"),
+                (false, false) => None,
+            };
+            options.extend(word.map(|word| (word.to_owned(), None)));
+        }
+        if !options.is_empty() {
+            let filesystem = mount::pick_filesystem(mounted.as_fd())?;
+            configure(filesystem.as_fd(), &options)?;
+            mount::reconfigure_filesystem(filesystem.as_fd())?;
+        }
+        change_attributes(mounted.as_fd(), attrs)?;
         Ok(mounted)
     }
 
@@ -718,6 +740,17 @@ fn attributes(attrs: MountAttrs) -> u64 {
     (attrs.set & !attrs.clear_recursive) | attrs.set_recursive
 }
 
+/// Changes the attributes of a mount, then those that are for all mounts below as well.
+fn change_attributes(mount: BorrowedFd<'_>, attrs: MountAttrs) -> Result<(), Errno> {
+    if attrs.set | attrs.clear != 0 {
+        change(mount, attrs.set, attrs.clear, false)?;
+    }
+    if attrs.set_recursive | attrs.clear_recursive != 0 {
+        change(mount, attrs.set_recursive, attrs.clear_recursive, true)?;
+    }
+    Ok(())
+}
+
 fn change(mount: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) -> Result<(), Errno> {
     mount::set_attributes(
         mount,
@@ -761,6 +794,45 @@ fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
         }
         other => other,
     }
+}
+
+/// Gives a file system its options, by descriptor.
+fn configure(
+    filesystem: BorrowedFd<'_>,
+    options: &[(String, Option<String>)],
+) -> Result<(), Errno> {
+    for (key, value) in options {
+        match value {
+            Some(value) => mount::set_option(filesystem, key, OsStr::new(value))?,
+            None => mount::set_flag(filesystem, key)?,
+        }
+    }
+    Ok(())
+}
+
+/// The options that mount(2) takes as flags, and the others.
+fn flags_of_mount(options: &[(String, Option<String>)]) -> (u64, Vec<(String, Option<String>)>) {
+    const FLAGS: [(&str, u64, bool); 9] = [
+        (BY_MOUNT, libc::MS_I_VERSION, true),
+        ("ro", libc::MS_RDONLY, true),
+        ("sync", libc::MS_SYNCHRONOUS, true),
+        ("async", libc::MS_SYNCHRONOUS, false),
+        ("dirsync", libc::MS_DIRSYNC, true),
+        ("lazytime", libc::MS_LAZYTIME, true),
+        ("nolazytime", libc::MS_LAZYTIME, false),
+        ("mand", libc::MS_MANDLOCK, true),
+        ("nomand", libc::MS_MANDLOCK, false),
+    ];
+    let mut flags = 0;
+    let mut rest = Vec::new();
+    for (key, value) in options {
+        match FLAGS.iter().find(|(word, ..)| word == key) {
+            Some((_, flag, true)) => flags |= flag,
+            Some((_, flag, false)) => flags &= !flag,
+            None => rest.push((key.clone(), value.clone())),
+        }
+    }
+    (flags, rest)
 }
 
 /// Options as mount(2) takes them.

@@ -272,6 +272,13 @@ pub enum MountWhat {
         /// Fill the new tmpfs with what was there before (runc's `tmpcopyup`).
         copy_up: bool,
     },
+    /// What is mounted there already, with other options (`remount` of mount(8)): those that are not spoken of stay.
+    Remount {
+        /// Its type, where it is said.
+        fstype: String,
+        /// Options of the file system.
+        options: Vec<(String, Option<String>)>,
+    },
     /// What is at a path outside.
     Bind {
         /// The path outside, absolute.
@@ -500,6 +507,7 @@ impl fmt::Display for Step {
             Step::Mount(mount) => {
                 match &mount.what {
                     MountWhat::Filesystem { fstype, .. } => write!(f, "mount {fstype}")?,
+                    MountWhat::Remount { .. } => f.write_str("remount what is")?,
                     MountWhat::Bind { source, ids, .. } => {
                         let mapped = ids.as_ref().map_or("", |_| " with mapped ids");
                         write!(f, "bind {}{mapped}", source.display())?;

@@ -12,8 +12,8 @@ use std::path::Path;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 
 /// The longest value that fsconfig(2) takes: it copies at most 256 bytes, the final 0 included (`strndup_user` in
@@ -155,20 +155,37 @@ fn set(mount: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) -> Resul
     }
 }
 
-/// Mounts with mount(2), whose options together may be as long as a page, where one is too long for fsconfig(2). Needs a
-/// procfs at `/proc`, to name the target.
-pub fn mount_long(
+/// Opens the file system that is mounted here, to change its options (fspick(2)). What is open must be the root of a mount: EINVAL
+/// otherwise.
+pub fn pick_filesystem(mount: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    rustix::mount::fspick(
+        mount,
+        c"",
+        FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC,
+    )
+}
+
+/// Lets a file system that was picked have the options that were set. All others stay.
+pub fn reconfigure_filesystem(filesystem: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::mount::fsconfig_reconfigure(filesystem)
+}
+
+/// Mounts with mount(2), with these `MS_*`, where fsconfig(2) will not do: it has no word for one of them, or an option is too long for it. Here
+/// all options together may be as long as a page. Needs a procfs at `/proc`, to name the target.
+pub fn mount_at(
     source: &str,
     target: BorrowedFd<'_>,
     fstype: &str,
+    flags: u64,
     options: &str,
 ) -> Result<(), Errno> {
+    let flags = u32::try_from(flags).map_err(|_| Errno::INVAL)?;
     let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
     rustix::mount::mount(
         source,
         super::path::by_descriptor(target),
         fstype,
-        MountFlags::empty(),
+        MountFlags::from_bits_retain(flags),
         Some(options.as_c_str()),
     )
 }

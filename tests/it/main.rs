@@ -23,6 +23,7 @@ mod kernel;
 mod link;
 mod machine;
 mod many;
+mod mount;
 mod names;
 mod namespaces;
 mod net;
@@ -66,6 +67,7 @@ fn main() -> std::process::ExitCode {
         seccomp::tests(),
         net::tests(),
         idmap::tests(),
+        mount::tests(),
         interface::tests(),
         link::tests(),
         device::tests(),

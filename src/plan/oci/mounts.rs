@@ -51,11 +51,8 @@ const SUPERBLOCK: [(&str, bool); 7] = [
     ("nomand", true),
 ];
 
-/// Words that change nothing in a new mount: how much the kernel prints, and what is so anyway.
-const NOTHING: [&str; 5] = ["", "defaults", "silent", "loud", "noiversion"];
-
-/// Words that would mean something, and that tincan does not do.
-const NOT_YET: [&str; 1] = ["iversion"];
+/// Words that change nothing: how much the kernel prints.
+const NOTHING: [&str; 4] = ["", "defaults", "silent", "loud"];
 
 /// Words that say how a mount and others of the same file system follow each other (mount_namespaces(7)); with an `r` before it, each speaks
 /// of the mounts below as well.
@@ -65,6 +62,9 @@ const PROPAGATIONS: [(&str, PropagationKind); 4] = [
     ("private", PropagationKind::Private),
     ("unbindable", PropagationKind::Unbindable),
 ];
+
+/// The word for another flag of any file system, which only mount(2) takes, and that against it.
+const VERSIONS: [&str; 2] = ["iversion", "noiversion"];
 
 /// Words for what a mount is, beside its attributes.
 const KINDS: [&str; 6] = ["bind", "idmap", "rbind", "remount", "ridmap", "tmpcopyup"];
@@ -82,7 +82,7 @@ pub(super) fn option_words() -> Vec<String> {
         .into_iter()
         .chain(SUPERBLOCK.iter().map(|(word, _)| *word));
     let nothing = NOTHING.into_iter().filter(|word| !word.is_empty());
-    words.extend(others.chain(nothing).map(str::to_owned));
+    words.extend(others.chain(VERSIONS).chain(nothing).map(str::to_owned));
     words.sort();
     words
 }
@@ -100,6 +100,17 @@ struct Words {
     options: Vec<(String, Option<String>)>,
     copy_up: bool,
     remount: bool,
+    /// `iversion` or `noiversion`.
+    version: Option<&'static str>,
+}
+
+impl Words {
+    /// The options of a file system that is new, and has no versions unless it is told to.
+    fn of_filesystem(&self) -> Vec<(String, Option<String>)> {
+        let versions = self.version.filter(|word| *word == VERSIONS[0]);
+        let versions = versions.map(|word| (word.to_owned(), None));
+        self.options.iter().cloned().chain(versions).collect()
+    }
 }
 
 /// One of the two pairs of masks of [`MountAttrs`], while it is being filled.
@@ -164,16 +175,10 @@ pub(super) fn rootfs_propagation(word: &str) -> Result<Propagation, BadBundle> {
     })
 }
 
-fn words(options: &[String], at: &str) -> Result<Words, BadBundle> {
+fn words(options: &[String]) -> Words {
     let mut words = Words::default();
     let (mut own, mut below) = (Mask::default(), Mask::default());
-    for (index, word) in options.iter().enumerate() {
-        let not_yet = || {
-            Err(BadBundle::new(
-                &format!("{at}.options[{index}]"),
-                format!("`{word}`: tincan does not do this yet"),
-            ))
-        };
+    for word in options {
         match word.as_str() {
             "bind" => words.bind = words.bind.or(Some(false)),
             "rbind" => words.bind = Some(true),
@@ -181,8 +186,10 @@ fn words(options: &[String], at: &str) -> Result<Words, BadBundle> {
             "ridmap" => words.idmap = Some(true),
             "remount" => words.remount = true,
             "tmpcopyup" => words.copy_up = true,
-            word if NOT_YET.contains(&word) => return not_yet(),
             nothing if NOTHING.contains(&nothing) => {}
+            word if VERSIONS.contains(&word) => {
+                words.version = VERSIONS.into_iter().find(|known| *known == word);
+            }
             own_word if own.take(own_word) => {}
             other => {
                 if let Some(propagation) = propagation(other) {
@@ -205,7 +212,7 @@ fn words(options: &[String], at: &str) -> Result<Words, BadBundle> {
         set_recursive,
         clear_recursive,
     };
-    Ok(words)
+    words
 }
 
 /// What the mounts of a bundle depend on beside themselves.
@@ -265,17 +272,20 @@ pub(super) fn plan(
                 "is the root itself, on which nothing can be mounted",
             ));
         }
-        let words = words(mount.options().as_deref().unwrap_or_default(), &at)?;
+        let words = words(mount.options().as_deref().unwrap_or_default());
         let fstype = mount.typ().as_deref().unwrap_or_default();
         let bind = is_bind(mount, &words).then(|| words.bind.unwrap_or(false));
-        check_proc(
-            &at,
-            &destination,
-            bind.is_some(),
-            fstype,
-            mount.source().as_deref(),
-        )?;
-        if words.copy_up && (bind.is_some() || fstype != "tmpfs") {
+        let remount = words.remount && bind.is_none();
+        if !remount {
+            check_proc(
+                &at,
+                &destination,
+                bind.is_some(),
+                fstype,
+                mount.source().as_deref(),
+            )?;
+        }
+        if words.copy_up && (remount || bind.is_some() || fstype != "tmpfs") {
             return Err(BadBundle::new(
                 &format!("{at}.options"),
                 "has `tmpcopyup`, which only a tmpfs can have",
@@ -298,11 +308,16 @@ pub(super) fn plan(
                 "maps ids, which only a bind can have",
             ));
         }
-        if words.remount {
-            return Err(BadBundle::new(
-                &format!("{at}.options"),
-                "has `remount` without `bind`: tincan does not do this yet",
-            ));
+        if remount {
+            if (words.attrs.clear | words.attrs.clear_recursive) & libc::MOUNT_ATTR_RDONLY != 0 {
+                // What was to be read-only in the end is not.
+                let given_up = Step::ReadonlyMount(destination.clone());
+                late.retain(|step| *step != given_up);
+            }
+            let (step, read_only) = remount_step(&at, destination, fstype, words)?;
+            now.push(step);
+            late.extend(read_only);
+            continue;
         }
         match fstype {
             "" => return Err(BadBundle::new(&format!("{at}.type"), "is missing")),
@@ -312,11 +327,7 @@ pub(super) fn plan(
                 let mut attrs = words.attrs;
                 // Nothing is inherited that could be cleared.
                 attrs.clear = 0;
-                let read_only = attrs.set & libc::MOUNT_ATTR_RDONLY != 0;
-                if read_only && (fstype == "tmpfs" || destination == Path::new("/dev")) {
-                    attrs.set &= !libc::MOUNT_ATTR_RDONLY;
-                    late.push(Step::ReadonlyMount(destination.clone()));
-                }
+                late.extend(read_only_later(&mut attrs, fstype, &destination));
                 let source = mount
                     .source()
                     .as_ref()
@@ -334,7 +345,7 @@ pub(super) fn plan(
                         source: source
                             .filter(|source| !source.is_empty())
                             .unwrap_or_else(|| "none".to_owned()),
-                        options: around.labelled(fstype, words.options),
+                        options: around.labelled(fstype, words.of_filesystem()),
                         copy_up: words.copy_up,
                     },
                     attrs,
@@ -471,17 +482,15 @@ pub(super) fn left_out(mounts: &[oci_spec::runtime::Mount]) -> Vec<String> {
     for (index, mount) in mounts.iter().enumerate() {
         let at = format!("mounts[{index}]");
         let options = mount.options().as_deref().unwrap_or_default();
-        // What is wrong with them is told when they are planned.
-        let Ok(words) = words(options, &at) else {
-            continue;
-        };
+        let words = words(options);
         if !is_bind(mount, &words) {
             continue;
         }
         let harmless = |(word, value): &&(String, Option<String>)| {
             value.is_none() && SUPERBLOCK.iter().any(|(known, ok)| known == word && *ok)
         };
-        warnings.extend(words.options.iter().filter(|it| !harmless(it)).map(|(word, _)| {
+        let options = words.of_filesystem();
+        warnings.extend(options.iter().filter(|it| !harmless(it)).map(|(word, _)| {
             format!("{at}.options: `{word}` is left out, an option of a file system, which a bind cannot set")
         }));
     }
@@ -491,6 +500,42 @@ pub(super) fn left_out(mounts: &[oci_spec::runtime::Mount]) -> Vec<String> {
 /// Whether a mount is a bind. For binds the type means nothing (config.md); `bind` as a type is an old way to say it.
 fn is_bind(mount: &oci_spec::runtime::Mount, words: &Words) -> bool {
     words.bind.is_some() || mount.typ().as_deref() == Some("bind")
+}
+
+/// Takes `ro` away from what has to take mount points, nodes and links before, for the step that sets it then.
+fn read_only_later(attrs: &mut MountAttrs, fstype: &str, destination: &Path) -> Option<Step> {
+    let read_only = attrs.set & libc::MOUNT_ATTR_RDONLY != 0;
+    let later = read_only && (fstype == "tmpfs" || destination == Path::new("/dev"));
+    later.then(|| {
+        attrs.set &= !libc::MOUNT_ATTR_RDONLY;
+        Step::ReadonlyMount(destination.to_owned())
+    })
+}
+
+fn remount_step(
+    at: &str,
+    destination: PathBuf,
+    fstype: &str,
+    words: Words,
+) -> Result<(Step, Option<Step>), BadBundle> {
+    if let Some(word) = words.version {
+        return Err(BadBundle::new(
+            &format!("{at}.options"),
+            format!("has `{word}`, which the kernel lets nobody change alone (fsconfig(2))"),
+        ));
+    }
+    let mut attrs = words.attrs;
+    let late = read_only_later(&mut attrs, fstype, &destination);
+    let step = Step::Mount(Mount {
+        destination,
+        what: MountWhat::Remount {
+            fstype: fstype.to_owned(),
+            options: words.options,
+        },
+        attrs,
+        propagation: words.propagation,
+    });
+    Ok((step, late))
 }
 
 /// A sysfs shows the network namespace it is mounted in, and can be mounted only by who owns that (sysfs in a user namespace
@@ -530,7 +575,7 @@ fn cgroup(
     now: &mut Vec<Step>,
     late: &mut Vec<Step>,
 ) -> Result<(), BadBundle> {
-    if let Some((word, _)) = words.options.first() {
+    if let Some((word, _)) = words.of_filesystem().first() {
         return Err(BadBundle::new(
             &format!("{at}.options"),
             format!("has `{word}`, which a mount of type `cgroup` cannot have"),
@@ -675,7 +720,7 @@ mod tests {
 
     fn read(options: &[&str]) -> Words {
         let options: Vec<String> = options.iter().map(|word| (*word).to_owned()).collect();
-        words(&options, "mounts[0]").unwrap()
+        words(&options)
     }
 
     fn plan_of(
@@ -863,7 +908,7 @@ mod tests {
         for (options, wrong) in [
             (
                 json!(["bind", "iversion"]),
-                "mounts[0].options[1]: `iversion`: tincan does not do this yet",
+                "mounts[0].options: has `iversion`, an option of a file system, which a bind cannot set",
             ),
             (
                 json!(["rbind", "ridmap"]),
@@ -874,8 +919,12 @@ mod tests {
                 "mounts[0].options: has `tmpcopyup`, which only a tmpfs can have",
             ),
             (
-                json!(["remount", "ro"]),
-                "mounts[0].options: has `remount` without `bind`: tincan does not do this yet",
+                json!(["remount", "noiversion"]),
+                "mounts[0].options: has `noiversion`, which the kernel lets nobody change alone (fsconfig(2))",
+            ),
+            (
+                json!(["remount", "tmpcopyup"]),
+                "mounts[0].options: has `tmpcopyup`, which only a tmpfs can have",
             ),
         ] {
             let mount =
@@ -972,6 +1021,39 @@ mod tests {
         );
         let mount = json!({"destination": "/sys", "type": "sysfs", "options": ["ro"]});
         assert_eq!(lines(mount, &v1(), &OWN), ["mount sysfs on /sys (ro)"]);
+    }
+
+    #[test]
+    fn a_remount_changes_what_it_speaks_of() {
+        let remount =
+            |options: &[&str]| json!({"destination": "/run", "type": "tmpfs", "options": options});
+        let (now, late) = plan_of(
+            remount(&["remount", "rw", "size=1k", "rnoexec"]),
+            &v1(),
+            &OWN,
+        )
+        .unwrap();
+        assert!(late.is_empty());
+        assert_eq!(
+            now,
+            [Step::Mount(Mount {
+                destination: PathBuf::from("/run"),
+                what: MountWhat::Remount {
+                    fstype: "tmpfs".to_owned(),
+                    options: vec![("size".to_owned(), Some("1k".to_owned()))],
+                },
+                attrs: MountAttrs {
+                    clear: libc::MOUNT_ATTR_RDONLY,
+                    set_recursive: libc::MOUNT_ATTR_NOEXEC,
+                    ..MountAttrs::default()
+                },
+                propagation: Vec::new(),
+            })]
+        );
+        assert_eq!(
+            lines(remount(&["remount", "ro"]), &v1(), &OWN),
+            ["remount what is on /run", "make the mount /run read-only"]
+        );
     }
 
     #[test]
