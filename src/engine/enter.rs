@@ -16,7 +16,6 @@ use super::state::{State, Status, remove_file};
 use super::undo;
 use crate::cgroup::Entrances;
 use crate::cgroup::systemd::Unit;
-use crate::plan::name::ContainerName;
 use crate::plan::step::HookKind;
 use crate::plan::topology::{NamespaceKind, Node};
 use crate::sys::channel::{self, Report};
@@ -162,6 +161,7 @@ impl Engine {
                 }
                 other => other,
             };
+            let waits = closed.is_some() || state.control.is_some();
             match birth? {
                 Birth::Parent { pid, pidfd } => {
                     Ok((HeldProcess::new(pid, pidfd, ours, interrupts), closed))
@@ -173,7 +173,7 @@ impl Engine {
                     if process::hide().is_err() {
                         process::exit_now(1);
                     }
-                    if closed.is_some() && !matches!(channel::await_go(&theirs), Ok(true)) {
+                    if waits && !matches!(channel::await_go(&theirs), Ok(true)) {
                         process::exit_now(1);
                     }
                     let joined = last.map_or(Ok(()), |ns| process::join(&ns, kind.clone_flag()));
@@ -201,9 +201,24 @@ impl Engine {
             .map_err(failed("join its namespaces"))
             .and_then(|(mut process, closed)| {
                 let mut entered = match closed {
-                    Some(unit) => let_in(&mut process, unit, &node.name),
+                    Some(unit) => unit
+                        .attach(process.pid, &process.interrupts)
+                        .map_err(|cause| EngineError::of_systemd(&node.name, cause)),
                     None => Ok(()),
                 };
+                if let Some(control) = &state.control {
+                    let join = |()| {
+                        let joined = control.join(process.pid);
+                        joined.map_err(|cause| EngineError::of_control(&node.name, cause))
+                    };
+                    entered = entered.and_then(join);
+                }
+                if closed.is_some() || state.control.is_some() {
+                    entered = entered.and_then(|()| {
+                        let gone = failed("let its process go on");
+                        channel::go(&process.channel).map_err(gone)
+                    });
+                }
                 loop {
                     let next = |()| process.next_report(node, state, Status::Running);
                     match entered.and_then(next) {
@@ -239,14 +254,6 @@ fn change_root(root: Option<OwnedFd>) -> Result<(), Errno> {
     path::change_directory(root.as_fd())?;
     path::change_root_to_cwd()?;
     path::change_directory_to_root()
-}
-
-/// Lets systemd put a process, which waits for it, into a container's cgroup.
-fn let_in(process: &mut HeldProcess, unit: &Unit, name: &ContainerName) -> Result<(), EngineError> {
-    unit.attach(process.pid, &process.interrupts)
-        .map_err(|cause| EngineError::of_systemd(name, cause))?;
-    channel::go(&process.channel)
-        .map_err(|errno| EngineError::of_deed(name, "let its process go on", errno))
 }
 
 /// The kinds of namespace, as CLONE_NEW* flags, in which a process is elsewhere than we are. Joining one's own user namespace

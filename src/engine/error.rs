@@ -8,6 +8,7 @@ use super::network::NetworkStateError;
 use super::outside::OutsideError;
 use super::plugin::PluginError;
 use super::publish::PublishError;
+use super::resctrl;
 use super::state::StateError;
 use super::user::UserError;
 use crate::cgroup;
@@ -90,6 +91,14 @@ pub enum EngineError {
         container: ContainerName,
         /// What and why.
         cause: cgroup::systemd::Failed,
+    },
+    /// Its control group in resctrl.
+    #[error("{container}: {cause}")]
+    Control {
+        /// Which container.
+        container: ContainerName,
+        /// What and why.
+        cause: resctrl::Failed,
     },
     /// A wire.
     #[error("{container}: {action}: {cause}")]
@@ -210,6 +219,14 @@ impl EngineError {
     /// What could not be done to a container's cgroup.
     pub fn of_cgroup(container: &ContainerName, cause: cgroup::Failed) -> Self {
         EngineError::Cgroup {
+            container: container.clone(),
+            cause,
+        }
+    }
+
+    /// What could not be done to a container's control group.
+    pub fn of_control(container: &ContainerName, cause: resctrl::Failed) -> Self {
+        EngineError::Control {
             container: container.clone(),
             cause,
         }

@@ -22,6 +22,7 @@ use super::network::Holder;
 use super::outside;
 use super::plugin;
 use super::publish::{self, PublishError};
+use super::resctrl;
 use super::seal::Own;
 use super::seccomp;
 use super::state::{InterfaceRecord, ReleaseStep, State, StateRoot, Status, Undo, WireRecord, now};
@@ -428,6 +429,7 @@ impl<'a> Raising<'a> {
                 })?);
                 Ok(self.engine.root.save(&held.state)?)
             }
+            HostStep::Control { node } => self.control(node),
             HostStep::Loopback { node } => {
                 let name = &self.held[node].node.name;
                 wire::loopback_up(self.network(node)?).map_err(link_failed(name, "raise lo"))
@@ -524,6 +526,14 @@ impl<'a> Raising<'a> {
             }
             undo.push(Undo::Cgroup(location));
         }
+        let control = node.control.as_ref().map(|plan| {
+            let location = resctrl::Location::planned(plan);
+            location.map_err(|cause| EngineError::of_control(&node.name, cause))
+        });
+        let control = control.transpose()?;
+        if let (Some(plan), Some(location)) = (&node.control, &control) {
+            undo.extend(location.own(plan).into_iter().map(Undo::Control));
+        }
         if let Some(name) = &node.netns_name {
             undo.push(Undo::NetnsName(name.clone()));
         }
@@ -573,6 +583,7 @@ impl<'a> Raising<'a> {
             created: now(),
             annotations: node.identity.annotations.clone(),
             cgroup: made_here.map(|plan| self.location(plan)).transpose()?,
+            control,
             undo,
             workload: node.identity.workload.clone(),
             wires: self
@@ -639,6 +650,28 @@ impl<'a> Raising<'a> {
         );
         held.group = Some(group);
         Ok(())
+    }
+
+    fn control(&mut self, index: usize) -> Result<(), EngineError> {
+        let Held {
+            node,
+            state,
+            process,
+            ..
+        } = &mut self.held[index];
+        let plan = node.control.as_ref();
+        let (plan, location) = plan
+            .and_then(|plan| Some((plan, state.control.clone()?)))
+            .expect("only nodes with a control group have this step");
+        let process = process.as_ref().expect("controlled after the clone");
+        let made = location.make(plan);
+        if made.as_ref().is_err_and(resctrl::Failed::is_taken) {
+            // Those of somebody else stay.
+            let is_group = |deed: &Undo| matches!(deed, Undo::Control(_));
+            state.undo.retain(|deed| !is_group(deed));
+        }
+        made.and_then(|()| location.join(process.pid))
+            .map_err(|cause| EngineError::of_control(&node.name, cause))
     }
 
     /// The unit of a container's scope: by its description, no other container's of the same name is taken for it.

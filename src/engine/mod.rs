@@ -20,6 +20,7 @@ pub mod network;
 pub mod outside;
 pub mod plugin;
 pub mod publish;
+pub mod resctrl;
 pub mod rootfs;
 pub mod seal;
 pub mod seccomp;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::resctrl;
 use crate::cgroup;
 use crate::plan::interface::{Interface, InterfaceKind, Loan};
 use crate::plan::name::{ContainerName, LinkName};
@@ -79,6 +80,9 @@ pub struct State {
     pub poststop: Vec<Hook>,
     /// Its cgroup.
     pub cgroup: Option<cgroup::Location>,
+    /// Its control group in resctrl, if it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<resctrl::Location>,
 }
 
 impl State {
@@ -126,6 +130,8 @@ pub struct ReleaseStep {
 pub enum Undo {
     /// Remove the cgroup.
     Cgroup(cgroup::Location),
+    /// Remove a group of resctrl's.
+    Control(PathBuf),
     /// Stop the unit that systemd made for it.
     Scope(cgroup::systemd::Unit),
     /// Unmount and remove the name for `ip netns`.

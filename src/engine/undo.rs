@@ -22,6 +22,7 @@ use super::network;
 use super::outside;
 use super::plugin;
 use super::publish;
+use super::resctrl;
 use super::state::{InterfaceRecord, State, StateError, Status, Undo, WireRecord};
 use crate::net::netlink::{Netlink, Refused, gone_is_fine};
 use crate::net::wire::{self, Link};
@@ -117,6 +118,12 @@ fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
                 };
                 if let Err(failures) = removed {
                     causes.extend(failures.iter().map(ToString::to_string));
+                }
+            }
+            Undo::Control(directory) => {
+                if let Err(errno) = resctrl::remove(directory) {
+                    let directory = directory.display();
+                    causes.push(format!("remove {directory}: {}", describe(errno)));
                 }
             }
             Undo::Scope(unit) => {

@@ -14,6 +14,7 @@ pub mod net;
 pub mod network;
 pub mod oci;
 pub mod plugin;
+pub mod resctrl;
 pub mod seccomp;
 pub mod step;
 pub mod subid;

@@ -14,6 +14,7 @@ use super::name::{ContainerName, IfAddr, LinkName, Mac};
 use super::net::Outside;
 use super::network::{Lease, NetworkName, Published};
 use super::plugin::PluginNetwork;
+use super::resctrl::ControlGroup;
 use super::seccomp::Filter;
 use super::step::{Gate, Hook, Step};
 use super::systemd::Scope;
@@ -114,6 +115,9 @@ pub struct Node {
     pub time_offsets: Vec<String>,
     /// The container's cgroup, if it has one of its own.
     pub cgroup: Option<Cgroup>,
+    /// Its share of caches and memory bandwidth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlGroup>,
     /// What the container's first process does between clone and exec, in this order.
     pub steps: Vec<Step>,
     /// The hooks that run outside, in the runtime's namespaces (runtime-spec config.md, POSIX-platform Hooks).
@@ -633,6 +637,11 @@ pub enum HostStep {
         /// Which node.
         node: usize,
     },
+    /// Make its control group in resctrl, and put its first process there.
+    Control {
+        /// Which node.
+        node: usize,
+    },
     /// Lead its network namespace to the outside.
     Outside {
         /// Which node.
@@ -731,6 +740,9 @@ impl Topology {
             }
             steps.push(HostStep::Clone { node });
             steps.push(HostStep::Record { node });
+            if n.control.is_some() {
+                steps.push(HostStep::Control { node });
+            }
             if n.has_gate(Gate::Cgroup) {
                 steps.push(HostStep::Scope { node });
                 steps.push(HostStep::Open {
@@ -860,6 +872,12 @@ impl Topology {
             HostStep::Clone { node } => (node, "clone into the namespaces".to_owned()),
             HostStep::Map { node } => (node, "map its ids and clocks".to_owned()),
             HostStep::Record { node } => (node, "record the process".to_owned()),
+            HostStep::Control { node } => {
+                let control = self.nodes[node].control.as_ref();
+                let group = control.map_or(Path::new(""), |it| &it.path);
+                let what = format!("give it the share of /{} in resctrl", group.display());
+                (node, what)
+            }
             HostStep::Outside { node } => (node, "lead it to the outside by pasta".to_owned()),
             HostStep::Loopback { node } => (node, "raise lo".to_owned()),
             HostStep::NameNetns { node } => (node, "name the network namespace".to_owned()),
@@ -961,6 +979,7 @@ impl Node {
             id_maps: None,
             time_offsets: Vec::new(),
             cgroup: None,
+            control: None,
             steps: Vec::new(),
             hooks: RuntimeHooks::default(),
             netns_name: None,

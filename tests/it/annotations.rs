@@ -317,17 +317,9 @@ fn features_tell_of_the_annotations(host: &Host) {
         ])
     );
     assert_eq!(features["ociVersionMax"], "1.3.0");
-    // What is said to be disabled is refused.
-    assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
-    let bundle = host.bundle("rdt", |spec| {
-        spec["linux"]["intelRdt"] = json!({"closID": "x"});
-    });
-    let refusal = "linux.intelRdt: tincan does not do this yet";
-    refused(
-        host,
-        &["create", "-b", bundle.to_str().unwrap(), "c1"],
-        refusal,
-    );
+    for part in ["seccomp", "apparmor", "selinux", "intelRdt", "netDevices"] {
+        assert_eq!(features["linux"][part]["enabled"], true, "{part}");
+    }
 }
 
 fn the_lines_of_a_run_with_annotations_name_its_links(host: &Host) {

@@ -47,6 +47,8 @@ pub enum Need {
     Selinux,
     /// A kernel that runs without it.
     NoSelinux,
+    /// No resctrl file system: shares of caches are of few processors, and nobody has mounted it.
+    NoResctrl,
     /// AppArmor with rules for user namespaces.
     AppArmorUserns,
     /// Debian's setting that keeps user namespaces from users, on a machine that is the test's alone.
@@ -142,6 +144,9 @@ impl Need {
                 unknown.or_else(not_alone)
             }),
             Need::NoSelinux => selinux().then(|| "this kernel has SELinux".to_owned()),
+            Need::NoResctrl => fs::read_to_string("/proc/filesystems")
+                .is_ok_and(|known| known.contains("\tresctrl\n"))
+                .then(|| "this kernel has resctrl".to_owned()),
             Need::NoAppArmor => apparmor().then(|| "this kernel has AppArmor".to_owned()),
             Need::AppArmorUserns => lacks(
                 fs::read_to_string("/sys/kernel/security/apparmor/features/namespaces/mask")

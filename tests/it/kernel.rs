@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Case> {
         a_profile_without_apparmor_is_left_out_with_a_word needs [NoAppArmor],
         selinux_labels_are_those_of_processes_and_mounts needs [Root, Selinux],
         labels_without_selinux_are_left_out_with_a_word needs [NoSelinux],
+        shares_of_caches_without_resctrl_are_refused needs [NoResctrl],
         apparmor_that_forbids_user_namespaces_is_told needs [Root, AppArmor, AppArmorUserns],
         user_namespaces_that_are_forbidden_to_users_are_told needs [Root, UsernsSysctl],
     ]
@@ -431,6 +432,20 @@ fn labels_without_selinux_are_left_out_with_a_word(host: &Host) {
         "tincan: c2: SELinux label u:r:can_t:s0 is left out: this kernel runs without SELinux\n";
     assert_eq!(said, expected);
     host.tincan(["delete", "--force", "c2"]).ok();
+}
+
+fn shares_of_caches_without_resctrl_are_refused(host: &Host) {
+    let refused = |name: &str, asked: serde_json::Value, why: &str| {
+        let bundle = host.bundle(name, |spec| spec["linux"]["intelRdt"] = asked);
+        let create = ["create", "--bundle", bundle.to_str().unwrap(), "c1"];
+        let said = host.tincan(create).fails(125);
+        assert!(said.contains(why), "{said}");
+    };
+    let none = "c1: linux.intelRdt: no resctrl file system is mounted";
+    refused("own", json!({}), none);
+    refused("class", json!({"closID": "/"}), none);
+    let wrong = "config.json: linux.intelRdt.memBwSchema: `20` is no line that begins with `MB:`";
+    refused("wrong", json!({"memBwSchema": "20"}), wrong);
 }
 
 /// As Ubuntu does it: who has a profile, and it does not allow them, has no user namespaces.

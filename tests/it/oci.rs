@@ -978,11 +978,14 @@ fn the_log_hears_of_a_command_line_that_is_not_right(host: &Host) {
 }
 
 fn what_is_not_done_yet_is_refused_by_name(host: &Host) {
-    let bundle = changed(host, "rdt", "true", |spec| {
-        spec["linux"]["intelRdt"] = json!({"closID": "a"});
+    let bundle = changed(host, "shared", "true", |spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("a list");
+        namespaces.retain(|namespace| namespace["type"] != "mount");
     });
     let said = host.tincan(["run", "--bundle", &bundle, "c1"]).fails(125);
-    assert!(said.contains("config.json: linux.intelRdt: "), "{said}");
+    let refusal =
+        "config.json: linux.namespaces: has no mount namespace: tincan does not do this yet";
+    assert!(said.contains(refusal), "{said}");
     host.assert_clean();
 }
 

@@ -9,15 +9,7 @@ use serde_json::{Map, Value};
 
 use super::BadBundle;
 
-/// What the specification defines and tincan does not do. An empty value asks for nothing and is let through.
-const NOT_YET: [&str; 1] = ["linux.intelRdt"];
-
-/// Whether a property is more than refused.
-pub(super) fn is_done(property: &str) -> bool {
-    !NOT_YET.contains(&property)
-}
-
-/// What the specification defines for other platforms than Linux.
+/// What the specification defines for other platforms than Linux. An empty value asks for nothing and is let through.
 const ELSEWHERE: [&str; 7] = [
     "freebsd",
     "process.commandLine",
@@ -83,9 +75,6 @@ fn below(at: &str, key: &str) -> String {
 
 /// The whole of `config.json`. Returns what was overlooked for good reason.
 pub(super) fn config(value: &mut Value) -> Result<Vec<String>, BadBundle> {
-    for property in NOT_YET {
-        absent(value, property, "tincan does not do this yet")?;
-    }
     for property in ELSEWHERE {
         absent(value, property, "is for another platform than Linux")?;
     }
@@ -140,9 +129,6 @@ pub(super) fn lone_resources(mut resources: Value) -> Result<LinuxResources, Bad
 /// A process on its own, as `exec --process` takes it.
 pub(super) fn lone_process(value: Value) -> Result<(Value, Vec<String>), BadBundle> {
     let mut value = Value::Object(Map::from_iter([("process".to_owned(), value)]));
-    for property in NOT_YET {
-        absent(&mut value, property, "tincan does not do this yet")?;
-    }
     for property in ELSEWHERE {
         absent(&mut value, property, "is for another platform than Linux")?;
     }
@@ -633,10 +619,6 @@ mod tests {
 
     #[test]
     fn what_tincan_does_not_do_is_named() {
-        assert_eq!(
-            complaint("/linux/intelRdt", json!({"closID": "a"})),
-            "config.json: linux.intelRdt: tincan does not do this yet"
-        );
         assert_eq!(
             complaint("/windows", json!({"layerFolders": ["a"]})),
             "config.json: windows: is for another platform than Linux"

@@ -22,6 +22,7 @@ use serde_json::Value;
 use super::cgroup;
 use super::facts::{CgroupLayout, Confinement, Manager};
 use super::name::{ContainerName, LinkName};
+use super::resctrl;
 use super::seccomp::Filter;
 use super::step::{
     Command, Device, DeviceKind, Gate, Hook, HookKind, Labelled, Mount, MountAttrs, MountWhat,
@@ -392,6 +393,11 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         id_maps: ids,
         time_offsets,
         cgroup: Some(cgroup),
+        control: linux
+            .intel_rdt()
+            .as_ref()
+            .map(|asked| resctrl::group(name, asked))
+            .transpose()?,
         steps,
         hooks: hooks.outside,
         netns_name: None,
@@ -640,6 +646,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
         id_maps: None,
         time_offsets: Vec::new(),
         cgroup: request.cgroup,
+        control: None,
         steps,
         hooks: RuntimeHooks::default(),
         netns_name: None,

@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn a_label_is_taken_at_exec() {
         let process = process(json!({"selinuxLabel": "u:r:can_t:s0"}));
-        let steps = identity(&process, None, None).unwrap();
+        let steps = identity(&process, None, None, None).unwrap();
         let at = |step: &Step| steps.iter().position(|it| it == step);
         let label = Step::Label {
             of: Labelled::Exec,

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::topology::Topology;
 use super::template::template;
 use super::template::tests::{v1, v2};
 use super::*;
@@ -372,6 +373,34 @@ fn without_a_mount_namespace_of_its_own_the_root_is_in_none() {
         assert!(!begins(other), "{other}: {lines:?}");
     }
     assert!(node.has_own_root() && node.is_apart());
+}
+
+#[test]
+fn a_share_of_caches_is_given_before_anything_can_use_it() {
+    let asked = json!({"closID": "gold", "enableMonitoring": true});
+    let node = plan(&[("/linux/intelRdt", asked)]).unwrap();
+    let group = node.control.as_ref().map(|it| it.path.clone());
+    assert_eq!(group, Some(PathBuf::from("gold")));
+    let topology = Topology {
+        nodes: vec![node],
+        ..Topology::default()
+    };
+    let steps: Vec<String> = topology
+        .host_steps()
+        .into_iter()
+        .map(|step| topology.describe(step).1)
+        .collect();
+    let at = position(&steps, "give it the share of /gold in resctrl");
+    assert_eq!(steps[at - 1], "record the process");
+    assert!(
+        steps[..at]
+            .iter()
+            .all(|step| !step.starts_with("open the gate"))
+    );
+    assert_eq!(plan(&[]).unwrap().control, None);
+    let wrong = plan(&[("/linux/intelRdt", json!({"closID": "a/b"}))]);
+    let why = "config.json: linux.intelRdt.closID: `a/b` cannot be the name of a control group";
+    assert_eq!(wrong.unwrap_err(), why);
 }
 
 #[test]
