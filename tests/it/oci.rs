@@ -38,7 +38,7 @@ pub fn tests() -> Vec<Case> {
         signals_have_names_and_numbers,
         options_of_all_commands_are_told,
         the_log_hears_of_a_command_line_that_is_not_right,
-        what_is_not_done_yet_is_refused_by_name,
+        what_is_of_another_platform_is_refused_by_name,
         a_bundle_is_wired,
         a_bundle_of_runcs_own_runs,
     ]
@@ -977,14 +977,12 @@ fn the_log_hears_of_a_command_line_that_is_not_right(host: &Host) {
     );
 }
 
-fn what_is_not_done_yet_is_refused_by_name(host: &Host) {
-    let bundle = changed(host, "shared", "true", |spec| {
-        let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("a list");
-        namespaces.retain(|namespace| namespace["type"] != "mount");
+fn what_is_of_another_platform_is_refused_by_name(host: &Host) {
+    let bundle = changed(host, "windows", "true", |spec| {
+        spec["windows"] = json!({"layerFolders": ["a"]});
     });
     let said = host.tincan(["run", "--bundle", &bundle, "c1"]).fails(125);
-    let refusal =
-        "config.json: linux.namespaces: has no mount namespace: tincan does not do this yet";
+    let refusal = "config.json: windows: is for another platform than Linux";
     assert!(said.contains(refusal), "{said}");
     host.assert_clean();
 }
