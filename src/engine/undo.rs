@@ -23,7 +23,7 @@ use super::outside;
 use super::plugin;
 use super::publish;
 use super::resctrl;
-use super::state::{InterfaceRecord, State, StateError, Status, Undo, WireRecord};
+use super::state::{EndRecord, InterfaceRecord, State, StateError, Status, Undo};
 use crate::net::netlink::{Netlink, Refused, gone_is_fine};
 use crate::net::wire::{self, Link};
 use crate::plan::interface::Loan;
@@ -204,37 +204,45 @@ fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
     Ok(engine.root.forget(&state.id)?)
 }
 
-/// Cuts a dead container's wires to the host where its network namespace lives on without it: for a TCP connection that it closed and whose
+/// Cuts a dead container's wires where its network namespace lives on without it: for a TCP connection that it closed and whose
 /// other side has not said that it knows (`tcp_orphan_retries`, ip-sysctl.rst), or for somebody who is in there. It would still answer for its
-/// addresses, which are somebody else's next. The host's ends are taken down, in 0.2 ms; to delete them takes 15–30 ms, and the
+/// addresses, which are somebody else's next. The far ends are taken down, in 0.2 ms; to delete them takes 15–30 ms, and the
 /// kernel does so with the namespace, or [`gc`]. Of a server the namespace lives an RCU grace period longer than its processes, so that this
 /// is no rare case.
 fn cut_wires(engine: &Engine, state: &State) -> Result<(), EngineError> {
-    let wires = engine.root.wires(state)?;
-    let ends: Vec<_> = wires.iter().filter_map(WireRecord::end_on_host).collect();
-    if ends.is_empty() {
-        return Ok(());
-    }
-    let failed = |interface: &LinkName| {
-        let action = format!("take the link {interface} down");
-        move |cause| EngineError::Wire {
+    for record in engine.root.wires(state)? {
+        let far = |end: &&EndRecord| end.container.as_ref() != Some(&state.id);
+        let Some(end) = record.ends.iter().find(far) else {
+            continue;
+        };
+        let failed = |cause| EngineError::Wire {
             container: state.id.to_string(),
-            action,
+            action: format!("take the link {} down", end.interface),
             cause,
-        }
-    };
-    let netlink = engine.host_netlink();
-    let netlink = netlink.map_err(|cause| failed(&ends[0].interface)(cause.into()))?;
-    for end in ends {
+        };
+        let netlink = match &end.container {
+            None => engine.host_netlink().map_err(|e| failed(e.into()))?,
+            Some(other) => match enter_running(engine, other) {
+                Ok((_netns, netlink)) => netlink,
+                // Its end of the wire has gone with it.
+                Err(EngineError::NotRunning(_) | EngineError::State(StateError::Unknown(_))) => {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        // The ends of a `pair` have no alias, and no others of these names are in their place.
+        let is_ours = |link: &Link| match give_way::container_of(engine, link) {
+            None => link.alias.is_none() && end.container.is_some(),
+            Some(container) => container == state.id,
+        };
         let cut = || match wire::link_by_name(&netlink, &end.interface)? {
-            link if give_way::container_of(engine, &link).as_ref() == Some(&state.id)
-                && wire::is_far_end_alive(&netlink, &link)? =>
-            {
+            link if is_ours(&link) && wire::is_far_end_alive(&netlink, &link)? => {
                 wire::take_down(&netlink, link.index)
             }
             _ => Ok(()),
         };
-        gone_is_fine(cut()).map_err(failed(&end.interface))?;
+        gone_is_fine(cut()).map_err(failed)?;
     }
     Ok(())
 }
@@ -414,7 +422,7 @@ pub enum Cleared {
     Draft(PathBuf),
     /// An interface that CNI had attached: its namespace is gone, or it was never finished.
     Attachment(AttachmentId),
-    /// A wire that was being added when its tincan was killed, or the host's end of one whose container is gone while its network namespace
+    /// A wire that was being added when its tincan was killed, or the far end of one whose container is gone while its network namespace
     /// lives on: the container and the interface.
     Link(ContainerName, LinkName),
     /// What was left on the host of a network whose removal was killed.
@@ -539,33 +547,39 @@ fn clear_half_links(
     Ok(())
 }
 
-/// Deletes what [`cut_wires`] left, where it is still there.
+/// Deletes what [`cut_wires`] left, on the host and in containers that run, where it is still there.
 fn clear_cut_wires(engine: &Engine, cleared: &mut Vec<Cleared>) -> Result<(), EngineError> {
     let failed = |cause: Refused| EngineError::Wire {
         container: "host".to_owned(),
         action: "find and delete the ends of wires whose containers are gone".to_owned(),
         cause,
     };
-    let netlink = engine
-        .host_netlink()
-        .map_err(|cause| failed(cause.into()))?;
+    let mut sites = vec![engine.host_netlink().map_err(|e| failed(e.into()))?];
+    for name in engine.root.names()? {
+        // What has just ended has no links any more.
+        sites.extend(enter_running(engine, &name).map(|(_netns, netlink)| netlink));
+    }
     let of_nobody = |link: &Link| {
         let container = give_way::container_of(engine, link)?;
         let state = engine.root.load(&container);
         matches!(state, Err(StateError::Unknown(_))).then_some(container)
     };
-    let mut left = wire::links(&netlink).map_err(failed)?;
-    left.retain(|link| of_nobody(link).is_some());
-    if !left.is_empty() {
-        netns::let_sockets_go();
-    }
-    for link in left {
-        // Those of a namespace that dies are on their way out.
-        if let (Some(container), Ok(interface)) = (of_nobody(&link), link.name.parse())
-            && wire::is_far_end_alive(&netlink, &link).map_err(failed)?
-        {
-            gone_is_fine(wire::delete(&netlink, &interface)).map_err(failed)?;
-            cleared.push(Cleared::Link(container, interface));
+    let mut waited = false;
+    for netlink in sites {
+        let mut left = wire::links(&netlink).map_err(failed)?;
+        left.retain(|link| of_nobody(link).is_some());
+        if !left.is_empty() && !waited {
+            netns::let_sockets_go();
+            waited = true;
+        }
+        for link in left {
+            // Those of a namespace that dies are on their way out.
+            if let (Some(container), Ok(interface)) = (of_nobody(&link), link.name.parse())
+                && wire::is_far_end_alive(&netlink, &link).map_err(failed)?
+            {
+                gone_is_fine(wire::delete(&netlink, &interface)).map_err(failed)?;
+                cleared.push(Cleared::Link(container, interface));
+            }
         }
     }
     Ok(())

@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Case> {
         what_a_dead_container_left_answers_nobody needs [Root, Nftables],
         of_a_server_nothing_is_left needs [Root],
         gc_deletes_the_end_of_a_namespace_that_lives_on,
+        a_wire_into_another_container_is_cut,
     ]
 }
 
@@ -582,4 +583,47 @@ fn gc_deletes_the_end_of_a_namespace_that_lives_on(host: &Host) {
     assert_eq!(host.tincan(["gc"]).ok(), "");
     drop(held);
     delete(host, "b");
+}
+
+fn a_wire_into_another_container_is_cut(host: &Host) {
+    let is_up = || {
+        let look = ["exec", "b", "ip", "-br", "link", "show", "eth0"];
+        let said = host.tincan(look).any_stderr();
+        let said = said.assert().get_output().stdout.clone();
+        let said = String::from_utf8(said).unwrap();
+        (!said.is_empty()).then(|| said.contains(",UP"))
+    };
+    let answers = || {
+        let ping = ["exec", "b", "ping", "-q", "-c1", "-W1", "10.1.0.1"];
+        let said = host.tincan(ping).any_stderr();
+        said.assert().get_output().status.success()
+    };
+    for by in ["run", "link add", "pair"] {
+        match by {
+            "run" => {
+                stays(host, "b", &["none"]);
+                stays(host, "a", &["10.1.0.1/24,to=b,peer=10.1.0.2/24"]);
+            }
+            "link add" => {
+                stays(host, "a", &["none"]);
+                stays(host, "b", &["none"]);
+                host.tincan(["link", "add", "a=10.1.0.1/24", "b=10.1.0.2/24"])
+                    .ok();
+            }
+            _ => {
+                host.tincan(["pair", "a=10.1.0.1/24", "b=10.1.0.2/24"]).ok();
+            }
+        }
+        assert!(answers());
+        let held = std::fs::File::open(format!("/proc/{}/ns/net", host.pid("a"))).unwrap();
+        delete(host, "a");
+        assert_eq!((is_up(), answers()), (Some(false), false), "{by}");
+        // Of a pair's ends nothing says whose they are.
+        if by != "pair" {
+            assert_eq!(host.tincan(["gc"]).ok(), "link eth0 of a\n", "{by}");
+            assert_eq!(is_up(), None);
+        }
+        drop(held);
+        delete(host, "b");
+    }
 }
