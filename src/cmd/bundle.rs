@@ -1,10 +1,12 @@
 //! What `create` and `run` have in common: an OCI bundle, and what its callers want to be told.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Process;
+use caps::CapsHashSet;
+use oci_spec::runtime::{Capabilities, Capability, Linux, LinuxNamespaceType, Process};
 use rustix::io::Errno;
 
 use super::{Usage, seal_own};
@@ -20,6 +22,7 @@ use crate::plan::seccomp::Filter;
 
 use crate::plan::topology::{Hierarchies, Node, Origin};
 use crate::sys::channel;
+use crate::sys::credentials;
 use crate::sys::descriptor;
 use crate::sys::lsm;
 use crate::sys::signal::{Interrupts, Woken};
@@ -161,6 +164,14 @@ pub fn plan(
             .warnings
             .push(no_selinux(&format!("{label} of mounts")));
     }
+    let namespaces = bundle.spec.linux().as_ref().map(Linux::namespaces);
+    let mut namespaces = namespaces.into_iter().flatten().flatten();
+    let has_own_rights = namespaces.any(|it| it.typ() == LinuxNamespaceType::User);
+    if let Some(process) = bundle.spec.process_mut()
+        && !has_own_rights
+    {
+        bundle.warnings.extend(without_capabilities(process)?);
+    }
     let listened = listened();
     check_preserved(args.preserve_fds, listened)?;
     let filter = filter(&bundle)?;
@@ -258,6 +269,49 @@ pub fn without_labels(process: &mut Process) -> Vec<String> {
 
 fn no_selinux(label: &str) -> String {
     format!("SELinux label {label} is left out: this kernel runs without SELinux")
+}
+
+/// Takes the capabilities out of a process that tincan cannot give on, and says so, which the specification wants in the place of a failure
+/// (config.md, Linux Process). In a user namespace of its own a container has them all.
+///
+/// # Errors
+/// When the kernel does not say which ones there are.
+pub fn without_capabilities(process: &mut Process) -> anyhow::Result<Vec<String>> {
+    let Some(mut sets) = process.capabilities().clone() else {
+        return Ok(Vec::new());
+    };
+    let (bounding, permitted) = (credentials::bounding()?, credentials::permitted()?);
+    let mut missing = BTreeSet::new();
+    let mut had = |asked: &Option<Capabilities>, own: &CapsHashSet| {
+        let is_had = |name: &Capability| {
+            // Those that are not known are out already.
+            let known = oci::capability(&name.to_string());
+            let lacking = known.filter(|it| !own.contains(it));
+            missing.extend(lacking.map(|it| it.to_string()));
+            lacking.is_none()
+        };
+        let asked = asked.as_ref();
+        asked.map(|asked| {
+            asked
+                .iter()
+                .copied()
+                .filter(is_had)
+                .collect::<Capabilities>()
+        })
+    };
+    let kept = had(sets.bounding(), &bounding);
+    sets.set_bounding(kept);
+    let kept = had(sets.effective(), &permitted);
+    sets.set_effective(kept);
+    let kept = had(sets.permitted(), &permitted);
+    sets.set_permitted(kept);
+    let kept = had(sets.inheritable(), &permitted);
+    sets.set_inheritable(kept);
+    let kept = had(sets.ambient(), &permitted);
+    sets.set_ambient(kept);
+    process.set_capabilities(Some(sets));
+    let said = |name| format!("process.capabilities: {name} is left out: tincan does not have it");
+    Ok(missing.into_iter().map(said).collect())
 }
 
 /// The absolute path of a directory that a user has named.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
-use super::bundle::{Sockets, check_preserved, without_labels, write_pid_file};
+use super::bundle::{Sockets, check_preserved, without_capabilities, without_labels, write_pid_file};
 use super::run::session_of;
 use super::{Usage, seal_own};
 use crate::cgroup::Entrances;
@@ -103,6 +103,11 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     }
     let mut process = process(&args, &state)?;
     confine(&mut process, &args, &state);
+    if !user_namespace {
+        for warning in without_capabilities(&mut process)? {
+            complain!("tincan: {}: {warning}", args.id);
+        }
+    }
     args.sockets
         .check(process.terminal().unwrap_or(false), args.detach)?;
     check_preserved(args.preserve_fds, 0)?;

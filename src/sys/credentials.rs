@@ -76,6 +76,14 @@ pub fn permitted() -> Result<CapsHashSet, Errno> {
     caps::read(None, CapSet::Permitted).map_err(|_| Errno::PERM)
 }
 
+/// The capabilities that the calling thread, and what it executes, can ever have.
+///
+/// # Errors
+/// As [`permitted`].
+pub fn bounding() -> Result<CapsHashSet, Errno> {
+    caps::read(None, CapSet::Bounding).map_err(|_| Errno::PERM)
+}
+
 /// Gives up gaining privileges by exec, for good (PR_SET_NO_NEW_PRIVS(2const)).
 ///
 /// # Errors

@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Case> {
         a_bind_leaves_out_options_of_a_file_system,
         a_bundle_without_a_process_is_created_and_not_started,
         masked_and_read_only_paths_start_at_the_root,
+        capabilities_that_tincan_lacks_are_left_out needs [Root],
         what_is_created_is_deleted_when_it_is_dead_or_by_force,
     ]
 }
@@ -95,5 +96,51 @@ fn what_is_created_is_deleted_when_it_is_dead_or_by_force(host: &Host) {
     let tincan = Host::TINCAN;
     host.sh(&format!("{tincan} kill c1 KILL; {tincan} delete c1"));
     apart(host, &create);
+    host.tincan(["delete", "--force", "c1"]).ok();
+}
+
+fn capabilities_that_tincan_lacks_are_left_out(host: &Host) {
+    let look = "grep -E 'Cap(Inh|Prm|Eff|Bnd|Amb)' /proc/self/status | cut -f2 | sort -u";
+    let bundle = bundle(host, "rights", |spec| {
+        spec["process"]["args"] = json!(["sh", "-c", look]);
+        let all = json!(["CAP_CHOWN", "CAP_SYS_TIME"]);
+        let sets = [
+            "bounding",
+            "effective",
+            "permitted",
+            "inheritable",
+            "ambient",
+        ];
+        spec["process"]["capabilities"] = sets
+            .map(|set| (set.to_owned(), all.clone()))
+            .into_iter()
+            .collect();
+    });
+    let lacking = |arguments: &[&str]| {
+        let drop = ["--bounding-set", "-sys_time", Host::TINCAN];
+        let run = host
+            .command("setpriv", drop.iter().chain(arguments))
+            .assert();
+        let output = run.success().get_output().clone();
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let chown = "0000000000000001\n".to_owned();
+    let said =
+        "tincan: c1: process.capabilities: CAP_SYS_TIME is left out: tincan does not have it\n";
+    assert_eq!(
+        lacking(&["run", "--bundle", &bundle, "c1"]),
+        (chown.clone(), said.to_owned())
+    );
+    // Who has it gives it on, and `exec` does without it likewise.
+    let both = "0000000002000001\n";
+    assert_eq!(host.tincan(["run", "--bundle", &bundle, "c1"]).ok(), both);
+    host.sh(&format!(
+        "sed -i 's/sort -u/sort -u; sleep 1000/' {bundle}/config.json"
+    ));
+    apart(host, &format!("run --detach --bundle {bundle} c1"));
+    let exec = ["exec", "c1", "sh", "-c", look];
+    assert_eq!(host.tincan(exec).ok(), both);
+    assert_eq!(lacking(&exec), (chown, said.to_owned()));
     host.tincan(["delete", "--force", "c1"]).ok();
 }
