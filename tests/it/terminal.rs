@@ -190,9 +190,11 @@ fn keys_are_signals_and_jobs_are_controlled(host: &Host) {
     screen.shows("Stopped");
     screen.types("fg\r");
     host.wait_until("it goes on in the foreground", || {
-        host.sh("ps -eo stat,args")
-            .lines()
-            .any(|line| line.starts_with("S+") && line.ends_with(" sleep 2000"))
+        // Of a nice test it is SN+.
+        host.sh("ps -eo stat,args").lines().any(|line| {
+            let (stat, args) = line.split_once(' ').unwrap_or_default();
+            stat.starts_with('S') && stat.ends_with('+') && args.trim() == "sleep 2000"
+        })
     });
     screen.types("\x03");
     screen.shows("/ # ");
