@@ -269,7 +269,8 @@ fn what_is_mounted_is_mounted_again_with_other_options(host: &Host) {
         remount("/of/two", "tmpfs", &["rw"]),
         // Of the kernel's own the mount alone: the file system is the host's, too.
         remount("/sys", "sysfs", &["rw"]),
-        remount("/proc", "proc", &["noatime"]),
+        remount("/proc", "proc", &["nosuid"]),
+        remount("/dev/shm", "", &["noatime"]),
         remount("/dev", "", &["ro"]),
     ];
     let said = mountinfo(host, "again", mounts, |_| ());
@@ -294,7 +295,8 @@ fn what_is_mounted_is_mounted_again_with_other_options(host: &Host) {
     let two = has("/of/two", &["size=32k"]);
     assert!(two.options.contains("rw"), "{two:?}");
     assert!(has("/sys", &["nosuid", "noexec"]).options.contains("rw"));
-    has("/proc", &["noatime", "!relatime"]);
+    has("/proc", &["nosuid", "!noexec"]);
+    has("/dev/shm", &["noatime", "nosuid", "!relatime"]);
     assert!(has("/dev", &["nosuid"]).options.contains("ro"));
 }
 
