@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
-use super::bundle::{Sockets, check_preserved, without_capabilities, without_labels, write_pid_file};
+use super::bundle::{
+    Sockets, check_preserved, without_capabilities, without_labels, write_pid_file,
+};
 use super::run::session_of;
 use super::{Usage, seal_own};
 use crate::cgroup::Entrances;

@@ -209,6 +209,7 @@ impl Child<'_> {
             | Step::PivotRoot
             | Step::MoveRoot
             | Step::ChangeRoot
+            | Step::OwnNull
             | Step::ReadonlyRoot
             | Step::ReadonlyMount(_)
             | Step::FinalPropagation(_)

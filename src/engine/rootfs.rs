@@ -95,6 +95,7 @@ impl Rootfs {
             Step::PivotRoot => self.pivot_root(),
             Step::MoveRoot => self.move_root(),
             Step::ChangeRoot => self.change_root(),
+            Step::OwnNull => self.own_null(),
             Step::ReadonlyRoot => self.readonly_root(),
             Step::ReadonlyMount(path) => self.readonly_mount(path),
             Step::FinalPropagation(propagation) => propagate(self.root()?, *propagation),
@@ -487,6 +488,26 @@ impl Rootfs {
         path::change_directory(self.root()?)?;
         path::change_root_to_cwd()?;
         path::change_directory_to_root()
+    }
+
+    fn own_null(&mut self) -> Result<(), Errno> {
+        let is_null = |found: &Stat| {
+            path::kind(found) == FileType::CharacterDevice
+                && found.st_rdev == path::device_number(1, 3)
+        };
+        let is_one = |fd: BorrowedFd<'_>| path::status(fd).is_ok_and(|found| is_null(&found));
+        let root = self.root()?;
+        let open = |flags| path::open_in_root(root, Path::new("/dev/null"), flags);
+        // Looked at before it is opened, as to open another device may do something.
+        let looked_at = open(OFlags::PATH).is_ok_and(|found| is_one(found.as_fd()));
+        let null = looked_at.then(|| open(OFlags::RDWR));
+        match null {
+            Some(Ok(null)) if is_one(null.as_fd()) => {
+                pty::replace_standard_streams(null.as_fd(), is_one)
+            }
+            // The bundle has something else there, or does not let it be opened: then the streams stay.
+            _ => Ok(()),
+        }
     }
 
     fn readonly_root(&mut self) -> Result<(), Errno> {

@@ -62,6 +62,9 @@ pub enum Step {
     MoveRoot,
     /// Change to the prepared root alone (chroot(2)): the mount namespace is not the container's.
     ChangeRoot,
+    /// Take the container's null device for those standard streams that are the host's: whatever else is open of the host's files keeps
+    /// CRIU from seeing the whole of the container. As runc and crun do.
+    OwnNull,
     /// Make the root mount itself read-only.
     ReadonlyRoot,
     /// Make the mount at this path read-only, now that everything below it is made: a read-only tmpfs such as `/dev` takes
@@ -529,6 +532,7 @@ impl fmt::Display for Step {
             Step::PivotRoot => f.write_str("change to the root"),
             Step::MoveRoot => f.write_str("move to the root"),
             Step::ChangeRoot => f.write_str("change to the root, but not the mount namespace's"),
+            Step::OwnNull => f.write_str("take the container's null device"),
             Step::ReadonlyRoot => f.write_str("make the root read-only"),
             Step::ReadonlyMount(path) => write!(f, "make the mount {} read-only", path.display()),
             Step::FinalPropagation(p) => write!(f, "make the root's mounts {}", p.kind),

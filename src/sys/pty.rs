@@ -70,6 +70,23 @@ pub fn make_controlling(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::process::ioctl_tiocsctty(terminal)
 }
 
+/// Puts another file in the place of those of the standard input, output and error of which this says yes (dup2(2)).
+pub fn replace_standard_streams(
+    by: BorrowedFd<'_>,
+    is_one: impl Fn(BorrowedFd<'_>) -> bool,
+) -> Result<(), Errno> {
+    if is_one(rustix::stdio::stdin()) {
+        rustix::stdio::dup2_stdin(by)?;
+    }
+    if is_one(rustix::stdio::stdout()) {
+        rustix::stdio::dup2_stdout(by)?;
+    }
+    if is_one(rustix::stdio::stderr()) {
+        rustix::stdio::dup2_stderr(by)?;
+    }
+    Ok(())
+}
+
 /// Makes a terminal the standard input, output and error (dup2(2)).
 pub fn make_standard_streams(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::stdio::dup2_stdin(terminal)?;

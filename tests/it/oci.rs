@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Case> {
         home_and_directory_are_the_users,
         a_directory_for_root_or_for_the_user_alone_will_do,
         a_leaked_descriptor_is_no_way_out,
+        streams_that_go_nowhere_are_the_containers_own,
         devices_in_the_root_itself_are_there_the_second_time_too,
         descriptors_are_kept_on_request_alone,
         exec_starts_from_what_was_created,
@@ -292,6 +293,21 @@ fn hooks_have_their_callers_environment_and_the_bundles_directory(host: &Host) {
     let said = std::fs::read_to_string(&log).expect("the hooks' log");
     let here = host.dir().display().to_string();
     assert_eq!(said, format!("{here} own\n{here}\n{here}\n"));
+}
+
+fn streams_that_go_nowhere_are_the_containers_own(host: &Host) {
+    let script = "for n in 0 1 2; do stat -L -c '%D:%t:%T' /proc/self/fd/$n; done >/said; stat -c '%D:%t:%T' /dev/null >>/said";
+    let bundle = changed(host, "nowhere", script, |spec| {
+        spec["root"]["readonly"] = json!(false);
+    });
+    let run = format!("{} run --bundle {bundle} c1", Host::TINCAN);
+    host.sh(&format!("{run} </dev/null 2>/dev/null >out"));
+    let said = host.sh(&format!("cat {bundle}/rootfs/said"));
+    let said: Vec<&str> = said.lines().collect();
+    // The standard output is the file `said`, and the other two are the null device that the container has.
+    assert_eq!(said[3].split(':').skip(1).collect::<Vec<_>>(), ["1", "3"]);
+    assert_eq!((said[0], said[2]), (said[3], said[3]), "{said:?}");
+    assert_ne!(said[1], said[3], "{said:?}");
 }
 
 /// A bundle of which each hook of a kind writes the kind, and what it got on its input, to `log`; one of them fails.

@@ -268,6 +268,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
     steps.push(Step::NewSession);
 
     let root_dir = request.bundle_dir.join(root.path());
+    let own_dev = has_root && !mounts::dev_is_bound(&mounts);
     if mounts_are_ours {
         steps.push(Step::RootPropagation(outer_propagation(propagation)));
     }
@@ -277,7 +278,6 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
             (true, false) => Root::Directory(root_dir.clone()),
             (false, _) => Root::Apart(root_dir.clone()),
         }));
-        let own_dev = !mounts::dev_is_bound(&mounts);
         steps.extend(mounts);
         if own_dev {
             steps.extend(devices(own_devices).into_iter().map(Step::Device));
@@ -295,6 +295,9 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
             (true, false) => Step::PivotRoot,
             (false, _) => Step::ChangeRoot,
         });
+    }
+    if own_dev {
+        steps.push(Step::OwnNull);
     }
     if let Some(p) = propagation
         && matches!(

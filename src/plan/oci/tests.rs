@@ -101,6 +101,7 @@ fn the_templates_steps_are_runcs_in_runcs_order() {
     link /dev/ptmx to pts/ptmx
     open the terminal
     change to the root
+    take the container's null device
     set the host name tincan
     make the mount /sys/fs/cgroup read-only
     make the root read-only
