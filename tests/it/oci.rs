@@ -23,6 +23,7 @@ pub fn tests() -> Vec<Case> {
         a_failing_hook_ends_the_container,
         rights_are_what_the_bundle_says,
         devices_and_paths_are_what_the_bundle_says needs [Root],
+        a_limit_of_0_processes_is_none_in_a_bundle_of_before_1_3 needs [Root],
         limits_as_podman_asks_for_them needs [Root],
         home_and_directory_are_the_users,
         a_directory_for_root_or_for_the_user_alone_will_do,
@@ -448,6 +449,20 @@ fn devices_and_paths_are_what_the_bundle_says(host: &Host) {
     let wanted = "character special file 644 3:4 1:5\nfifo 600 0:0 0:0\ncharacter special file 666 0:0 1:3\n1\nclosed\n\
                   0\n0\nfrozen\nfree\n/proc/self/fd\n/proc/self/fd/0\npts/ptmx\n";
     assert_eq!(host.tincan(["run", "--bundle", &bundle, "c1"]).ok(), wanted);
+}
+
+fn a_limit_of_0_processes_is_none_in_a_bundle_of_before_1_3(host: &Host) {
+    for (version, said) in [("1.0.2-dev", "max"), ("1.3.0", "1")] {
+        let name = format!("pids-{version}");
+        let bundle = changed(host, &name, "sleep 1000", |spec| {
+            spec["ociVersion"] = json!(version);
+            spec["linux"]["resources"]["pids"] = json!({"limit": 0});
+        });
+        apart(host, &format!("run --detach --bundle {bundle} c1"));
+        let limit = host.sh("cat $(find /sys/fs/cgroup -path '*/c1/pids.max')");
+        assert_eq!(limit.trim(), said, "{version}");
+        host.tincan(["delete", "--force", "c1"]).ok();
+    }
 }
 
 fn limits_as_podman_asks_for_them(host: &Host) {

@@ -99,8 +99,12 @@ pub(super) fn config(value: &mut Value) -> Result<Vec<String>, BadBundle> {
             }
         }
     }
+    let is_old = minor_version(value) < 3;
     if let Some(resources) = at_mut(value, "linux.resources") {
         no_pids(resources);
+        if is_old {
+            zero_pids(resources);
+        }
     }
     let mut warnings = user_namespace(value)?;
     if let Some(process) = value.get_mut("process") {
@@ -117,6 +121,15 @@ fn no_pids(resources: &mut Value) {
         && let Some(resources) = resources.as_object_mut()
     {
         resources.remove("pids");
+    }
+}
+
+/// Before 1.3.0 of the specification a limit of 0 was none: podman 4 means `--pids-limit=-1` by it.
+fn zero_pids(resources: &mut Value) {
+    if let Some(limit) = at_mut(resources, "pids.limit")
+        && limit.as_i64() == Some(0)
+    {
+        *limit = Value::from(-1);
     }
 }
 
@@ -268,6 +281,13 @@ fn version(value: &Value) -> Result<(), BadBundle> {
         ));
     }
     Ok(())
+}
+
+/// The second number of a version that is one.
+fn minor_version(value: &Value) -> u32 {
+    let version = value.get("ociVersion").and_then(Value::as_str);
+    let minor = version.and_then(|version| version.split('.').nth(1)?.parse().ok());
+    minor.unwrap_or(u32::MAX)
 }
 
 fn root(value: &Value) -> Result<(), BadBundle> {
@@ -909,6 +929,24 @@ mod tests {
         let bundle = parse(&with("/linux/resources/pids", json!({}))).unwrap();
         let linux = bundle.spec.linux().as_ref().unwrap();
         assert_eq!(*linux.resources().as_ref().unwrap().pids(), None);
+    }
+
+    #[test]
+    fn a_pids_limit_of_0_was_none_before_1_3() {
+        for (version, limit) in [("1.0.2-dev", -1), ("1.2.1", -1), ("1.3.0", 0)] {
+            let mut config: Value =
+                serde_json::from_slice(&with("/linux/resources/pids", json!({"limit": 0})))
+                    .unwrap();
+            config["ociVersion"] = json!(version);
+            let bundle = parse(config.to_string().as_bytes()).unwrap();
+            let linux = bundle.spec.linux().as_ref().unwrap();
+            let resources = linux.resources().as_ref().unwrap();
+            assert_eq!(
+                resources.pids().as_ref().unwrap().limit(),
+                limit,
+                "{version}"
+            );
+        }
     }
 
     #[test]
