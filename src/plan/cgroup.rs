@@ -706,8 +706,8 @@ const ALL_ACCESS: DeviceAccess = DeviceAccess {
     mknod: true,
 };
 
-/// Which devices may be used: what the bundle says, then runc's default devices, then the container's own nodes. Without a
-/// word of the bundle all others are denied, as in runc.
+/// Which devices may be used: what the bundle says, then runc's default devices, then those of the container's own nodes of which the
+/// bundle says nothing by number. Without a word of the bundle all others are denied, as in runc.
 fn device_rules(
     resources: &LinuxResources,
     devices_of_container: &[Device],
@@ -720,6 +720,7 @@ fn device_rules(
         access: ALL_ACCESS,
         property: "linux.resources.devices".to_owned(),
     }];
+    let mut named = Vec::new();
     for (index, rule) in resources.devices().iter().flatten().enumerate() {
         let property = format!("devices[{index}]");
         let kinds: &[DeviceRuleKind] = match rule.typ().unwrap_or_default() {
@@ -738,6 +739,9 @@ fn device_rules(
         let minor = device_number(&property, "minor", rule.minor(), 0xf_ffff)?;
         let access = device_access(&property, rule.access().as_deref())?;
         let whole = kinds.len() == 2 && major.is_none() && minor.is_none() && access == ALL_ACCESS;
+        if let (Some(major), Some(minor)) = (major, minor) {
+            named.extend(kinds.iter().map(|kind| (*kind, major, minor)));
+        }
         for kind in if whole { &[DeviceRuleKind::All] } else { kinds } {
             add_rule(
                 &mut list,
@@ -789,6 +793,9 @@ fn device_rules(
             // A pipe has no driver, and no rule is for it.
             DeviceKind::Fifo => continue,
         };
+        if named.contains(&(kind, device.major, device.minor)) {
+            continue;
+        }
         add_rule(
             &mut list,
             DeviceRule {
@@ -1317,7 +1324,12 @@ mod tests {
             uid: 0,
             gid: 0,
         };
-        assert_eq!(rules("{}", &[node]).last().unwrap(), "+c 10:229 rwm");
+        let nodes = [node];
+        assert_eq!(rules("{}", &nodes).last().unwrap(), "+c 10:229 rwm");
+        let to_read = r#"{"devices": [{"allow": true, "type": "c", "major": 10, "minor": 229, "access": "r"}]}"#;
+        let told = rules(to_read, &nodes);
+        let of_node: Vec<_> = told.iter().filter(|rule| rule.contains("10:229")).collect();
+        assert_eq!(of_node, ["+c 10:229 r"]);
         let written = planned("{}", &v1()).unwrap().settings;
         assert_eq!(
             (written[0].file.as_str(), written[0].value.as_str()),

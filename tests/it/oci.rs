@@ -23,6 +23,7 @@ pub fn tests() -> Vec<Case> {
         a_failing_hook_ends_the_container,
         rights_are_what_the_bundle_says,
         devices_and_paths_are_what_the_bundle_says needs [Root],
+        a_device_is_used_as_its_rule_says needs [Root],
         a_limit_of_0_processes_is_none_in_a_bundle_of_before_1_3 needs [Root],
         limits_as_podman_asks_for_them needs [Root],
         home_and_directory_are_the_users,
@@ -449,6 +450,30 @@ fn devices_and_paths_are_what_the_bundle_says(host: &Host) {
     let wanted = "character special file 644 3:4 1:5\nfifo 600 0:0 0:0\ncharacter special file 666 0:0 1:3\n1\nclosed\n\
                   0\n0\nfrozen\nfree\n/proc/self/fd\n/proc/self/fd/0\npts/ptmx\n";
     assert_eq!(host.tincan(["run", "--bundle", &bundle, "c1"]).ok(), wanted);
+}
+
+fn a_device_is_used_as_its_rule_says(host: &Host) {
+    // Of a number that no driver has: what is allowed fails all the same, for another reason.
+    let script = "true </dev/mine; true >/dev/mine; true </dev/other; exit 3";
+    let bundle = changed(host, "rules", script, |spec| {
+        let node = |path, minor| json!({"path": path, "type": "c", "major": 240, "minor": minor, "fileMode": 0o666});
+        spec["linux"]["devices"] = json!([node("/dev/mine", 77), node("/dev/other", 78)]);
+        spec["linux"]["resources"]["devices"] = json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 240, "minor": 77, "access": "r"},
+        ]);
+    });
+    let said = host.tincan(["run", "--bundle", &bundle, "c1"]).fails(3);
+    let why: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.rsplit(": ").next())
+        .collect();
+    let driverless = "No such device or address";
+    assert_eq!(
+        why,
+        [driverless, "Operation not permitted", driverless],
+        "{said}"
+    );
 }
 
 fn a_limit_of_0_processes_is_none_in_a_bundle_of_before_1_3(host: &Host) {
