@@ -378,6 +378,11 @@ impl Rootfs {
                 if path::kind(&there) == kind && (kind == FileType::Fifo || there.st_rdev == number)
                 {
                     Ok(())
+                } else if number != path::device_number(1, 3)
+                    && path::is_mounted_on(directory, name)?
+                {
+                    // The bundle has something else there, as in runc and crun; but for null, with which paths are masked.
+                    Ok(())
                 } else if path::kind(&there) == FileType::RegularFile
                     && there.st_size == 0
                     && kind != FileType::Fifo

@@ -265,6 +265,14 @@ pub fn status_at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Stat, Errno>
     rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
 }
 
+/// Whether something is mounted on what is called `name` in a directory (STATX_ATTR_MOUNT_ROOT, statx(2)).
+pub fn is_mounted_on(directory: BorrowedFd<'_>, name: &OsStr) -> Result<bool, Errno> {
+    use rustix::fs::{StatxAttributes, StatxFlags, statx};
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let found = statx(directory, name, flags, StatxFlags::empty())?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
 /// What is open here.
 pub fn status(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
     rustix::fs::fstat(fd)

@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Case> {
         rights_are_what_the_bundle_says,
         devices_and_paths_are_what_the_bundle_says needs [Root],
         a_device_is_used_as_its_rule_says needs [Root],
+        what_is_mounted_on_a_device_stays,
         a_limit_of_0_processes_is_none_in_a_bundle_of_before_1_3 needs [Root],
         limits_as_podman_asks_for_them needs [Root],
         home_and_directory_are_the_users,
@@ -474,6 +475,16 @@ fn a_device_is_used_as_its_rule_says(host: &Host) {
         [driverless, "Operation not permitted", driverless],
         "{said}"
     );
+}
+
+fn what_is_mounted_on_a_device_stays(host: &Host) {
+    let script = "stat -c %t:%T /dev/random";
+    let bundle = changed(host, "mounted", script, |spec| {
+        let mount = json!({"destination": "/dev/random", "type": "bind", "source": "/dev/urandom", "options": ["bind"]});
+        spec["mounts"].as_array_mut().unwrap().push(mount);
+    });
+    let said = host.tincan(["run", "--bundle", &bundle, "c1"]).ok();
+    assert_eq!(said, "1:9\n");
 }
 
 fn a_limit_of_0_processes_is_none_in_a_bundle_of_before_1_3(host: &Host) {
