@@ -154,7 +154,9 @@ is_limited_and_updated() {
     [ "$(value memory c1 memory.limit_in_bytes)" = 134217728 ]
     [ "$(value cpu c1 cpu.cfs_quota_us)" = 25000 ]
     [ "$(value cpu c1 cpu.shares)" = 256 ]
+    [ "$(value pids c1 pids.max)" = 50 ]
     podman rm -f -t 0 c1
+    [ "$(run --pids-limit -1 busybox cat /sys/fs/cgroup/pids/pids.max)" = max ]
 }
 
 runs_out_of_memory() {
@@ -196,6 +198,8 @@ has_the_rights_it_is_given() {
     says 42 run --sysctl net.ipv4.ping_group_range='0 42' busybox cat /proc/sys/net/ipv4/ping_group_range
     says crw run --device /dev/fuse busybox ls -l /dev/fuse
     exits 0 run --device /dev/fuse busybox sh -c ': </dev/fuse'
+    says 'Operation not permitted' fails run --device /dev/fuse:/dev/fuse:r busybox sh -c ': </dev/fuse; : >/dev/fuse'
+    says 1:9 run -v /dev/urandom:/dev/random busybox stat -c %t:%T /dev/random
     says 'Operation not permitted' fails run --cap-add mknod busybox sh -c 'mknod /d c 10 229; : </d'
 }
 
