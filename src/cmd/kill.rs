@@ -3,14 +3,19 @@
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
+use crate::engine::state::Status;
 use crate::engine::user::Need;
 use crate::plan::name::{BadWord, ContainerName};
-use crate::sys::process;
+use crate::sys::{process, signal};
+
+/// How long a first process that is busy, since it has just begun perhaps, gets to have a handler for a signal that it would else never hear of.
+const MOMENT: Duration = Duration::from_millis(300);
 
 /// The arguments of `tincan kill`.
 #[derive(Debug, clap::Args)]
@@ -89,6 +94,14 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     let Some(pidfd) = pidfd else {
         return Err(EngineError::NotRunning(args.id).into());
     };
+    if engine.root.status(&state) == Status::Running
+        && let Some(process) = state.process
+    {
+        let since = Instant::now();
+        while signal::is_too_early(process.pid, args.signal.0) && since.elapsed() < MOMENT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
     process::signal(pidfd.as_fd(), args.signal.0)
         .map_err(|errno| EngineError::of_deed(&args.id, "send the signal", errno))?;
     if args.signal.0 == libc::SIGKILL

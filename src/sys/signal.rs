@@ -113,6 +113,35 @@ impl Interrupts {
     }
 }
 
+/// Whether a signal to a process would be lost, and may not be soon: the first one of a pid namespace gets none that it has no handler for,
+/// though its default were to end the process (pid_namespaces(7)), and only one that is busy can be about to have one. No, when the
+/// kernel does not say.
+pub fn is_too_early(pid: i32, signal: i32) -> bool {
+    const HARMLESS: [i32; 7] = [
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGURG,
+        libc::SIGWINCH,
+    ];
+    if signal <= 0 || [libc::SIGKILL, libc::SIGSTOP].contains(&signal) || HARMLESS.contains(&signal)
+    {
+        return false;
+    }
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let has = |name| {
+        let set = field(name).and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+        set.is_none_or(|set| set & (1 << (signal - 1)) != 0)
+    };
+    let is_first =
+        field("NSpid:").is_some_and(|pids| pids.split_whitespace().skip(1).last() == Some("1"));
+    let is_busy = field("State:").is_some_and(|state| state.trim_start().starts_with(['R', 'D']));
+    is_first && is_busy && !has("SigBlk:") && !has("SigIgn:") && !has("SigCgt:")
+}
+
 /// Whether a signal has no effect on this process (sigaction(2)).
 fn is_ignored(signal: Signal) -> bool {
     // SAFETY: a sigaction is integers and a pointer, for all of which zero is a value; the kernel overwrites it.

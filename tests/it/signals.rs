@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Case> {
         nobody_reads_what_the_command_prints,
         the_terminal_follows_the_callers_size,
         a_key_is_a_signal_in_the_container,
+        who_has_just_begun_hears_a_signal,
         what_was_written_last_is_not_lost,
         who_never_reads_does_not_keep_tincan_from_going,
     ]
@@ -462,6 +463,34 @@ fn end(host: &Host, tincan: &Child, writer: Pid) {
     kill(writer, Signal::SIGKILL).expect("it writes");
     let look = format!("ps -o stat= --ppid {}", tincan.id());
     host.wait_until("the command ends", || host.sh(&look).starts_with('Z'));
+}
+
+fn who_has_just_begun_hears_a_signal(host: &Host) {
+    let bundle = host.bundle("begun", |spec| {
+        let script = "trap 'echo heard >>/heard; exit' TERM; sleep 1000 & wait";
+        spec["process"]["args"] = json!(["sh", "-c", script]);
+        spec["root"]["readonly"] = json!(false);
+    });
+    let (tincan, bundle) = (Host::TINCAN, bundle.display());
+    // Often enough for a signal that is sent at once to be lost.
+    for round in 1..=10 {
+        host.sh(&format!(
+            "{tincan} create --bundle {bundle} c1 </dev/null >/dev/null 2>&1; {tincan} start c1; {tincan} kill c1 TERM"
+        ));
+        host.wait_until("it has ended", || {
+            super::oci::status(host, "c1") == "stopped"
+        });
+        host.tincan(["delete", "c1"]).ok();
+        let heard = host.sh(&format!("cat {bundle}/rootfs/heard"));
+        assert_eq!(heard.lines().count(), round);
+    }
+    // Who has no handler, and never makes one, goes on.
+    host.sh(&format!(
+        "sed -i \"s/trap '[^']*' TERM; //\" {bundle}/config.json
+         {tincan} run --detach --bundle {bundle} c1 </dev/null >/dev/null 2>&1; {tincan} kill c1 TERM"
+    ));
+    assert_eq!(super::oci::status(host, "c1"), "running");
+    host.tincan(["delete", "--force", "c1"]).ok();
 }
 
 fn what_was_written_last_is_not_lost(host: &Host) {
