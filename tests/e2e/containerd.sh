@@ -59,7 +59,10 @@ value() {
 
 start_containerd() {
     printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n' >"$E2E/containerd.toml"
-    containerd --config "$E2E/containerd.toml" >"$E2E/containerd.log" 2>&1 &
+    # With --uidmap, ctr overlooks --runc-binary.
+    mkdir "$E2E/bin"
+    ln -s "$runtime" "$E2E/bin/runc"
+    PATH=$E2E/bin:$PATH containerd --config "$E2E/containerd.toml" >"$E2E/containerd.log" 2>&1 &
     daemon=$!
     within ctr version >/dev/null 2>&1 || { cat "$E2E/containerd.log"; exit 1; }
     make_image
@@ -186,12 +189,15 @@ is_limited() {
 
 runs_out_of_memory() {
     local events
+    exits 137 run --memory-limit 16777216 $image c1 sh -c 'tail /dev/zero; exit $?'
     command ctr events >"$E2E/events" &
     events=$!
-    exits 137 run --memory-limit 16777216 $image c1 sh -c 'tail /dev/zero; exit $?'
+    # Again and again, as the first time may be before anybody listens.
+    ctr run -d --runc-binary "$runtime" --memory-limit 16777216 $image c1 sh -c 'while :; do tail /dev/zero; done'
     within grep -q /tasks/oom "$E2E/events"
     kill -KILL $events
     wait $events || :
+    remove c1
 }
 
 has_a_user_namespace() {

@@ -8,13 +8,13 @@
 
 set -euo pipefail
 tincan=$(realpath "${TINCAN:-$(dirname "$0")/../../target/tincan}")
-runtime=$(command -v "${RUNTIME:-$tincan}")
+runtime=$(realpath "$(command -v "${RUNTIME:-$tincan}")")
 # Debian's clients.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 # How long the whole script may take, and one command or one condition in it.
-script_limit=240
-command_limit=30
+script_limit=600
+command_limit=60
 
 # The mount point, type and options of each cgroup hierarchy; of a v1 mount's options, those that say which it is.
 hierarchies() {
