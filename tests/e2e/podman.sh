@@ -20,6 +20,11 @@ clear_away() {
     podman volume prune -f >/dev/null || :
 }
 
+# remove NAME...: again where podman finds it busy with its own cleaning up (with runc, too).
+remove() {
+    within podman rm -f -i -t 0 "$@"
+}
+
 # field NAME TEMPLATE: what `podman inspect` says.
 field() {
     podman inspect --format "{{$2}}" "$1"
@@ -76,7 +81,7 @@ runs() {
     says 1 podman top c1 pid
     has c1 .State.Status running
     has c1 .OCIRuntime tested
-    podman rm -f -t 0 c1
+    remove c1
 }
 
 gives_exit_codes() {
@@ -105,7 +110,7 @@ has_a_terminal() {
     podman run -dit --name c1 busybox sleep 1000
     says /dev/pts/ on_terminal 'podman exec -it c1 tty'
     says '33 99' on_terminal 'stty rows 33 cols 99; podman exec -it c1 sh -c "until stty size | grep 33; do :; done"'
-    podman rm -f -t 0 c1
+    remove c1
 }
 
 executes_beside_it() {
@@ -121,14 +126,14 @@ executes_beside_it() {
     says word podman exec --preserve-fds 1 c1 sh -c 'cat <&3' 3<<<word
     podman exec -d c1 sleep 2000
     within says 'sleep 2000' podman top c1
-    podman rm -f -t 0 c1
+    remove c1
 }
 
 is_measured() {
     podman run -d --name c1 -m 64m busybox sleep 1000
     says '/ 67.11MB' podman stats --no-stream c1
     [ "$(podman stats --no-stream --format '{{.PIDS}}' c1)" = 1 ]
-    podman rm -f -t 0 c1
+    remove c1
 }
 
 pauses_and_resumes() {
@@ -139,7 +144,7 @@ pauses_and_resumes() {
     podman unpause c1
     has c1 .State.Status running
     says hello podman exec c1 echo hello
-    podman rm -f -t 0 c1
+    remove c1
 }
 
 is_limited_and_updated() {
@@ -155,7 +160,7 @@ is_limited_and_updated() {
     [ "$(value cpu c1 cpu.cfs_quota_us)" = 25000 ]
     [ "$(value cpu c1 cpu.shares)" = 256 ]
     [ "$(value pids c1 pids.max)" = 50 ]
-    podman rm -f -t 0 c1
+    remove c1
     [ "$(run --pids-limit -1 busybox cat /sys/fs/cgroup/pids/pids.max)" = max ]
 }
 
@@ -171,7 +176,7 @@ is_watched() {
     exits 0 podman healthcheck run c1
     podman restart -t 0 c1
     has c1 .State.Status running
-    podman rm -f -t 0 c1
+    remove c1
     podman run -d --name c1 --restart on-failure:2 busybox sh -c 'exit 3'
     within has c1 .RestartCount 2
     within has c1 .State.Status exited
@@ -179,7 +184,7 @@ is_watched() {
     podman rm c1
     podman run -d --name c1 --init busybox sleep 1000
     says '/run/podman-init' podman top c1
-    podman rm -f -t 0 c1
+    remove c1
 }
 
 has_the_rights_it_is_given() {
@@ -217,7 +222,7 @@ mounts_what_it_is_given() {
     podman run -d --name c1 busybox sleep 1000
     podman cp "$E2E/there" c1:/copied
     says there podman exec c1 cat /copied
-    podman rm -f -t 0 c1
+    remove c1
 }
 
 has_a_user_namespace() {
@@ -229,7 +234,7 @@ has_a_user_namespace() {
     # With a network, and published ports, of its own.
     podman run -d --name c1 --hostname c1 --uidmap 0:100000:1000 -p 8081:80 busybox sh -c "$serves"
     within says 'hello from c1' busybox wget -qO- http://127.0.0.1:8081/
-    podman rm -f -t 0 c1
+    remove c1
 }
 
 shares_namespaces() {
@@ -240,7 +245,7 @@ shares_namespaces() {
     says 'sleep 1000' run --pid container:c1 busybox ps
     [ "$(run --pid host busybox readlink /proc/self/ns/pid)" = "$(readlink /proc/self/ns/pid)" ]
     [ "$(run --uts host busybox readlink /proc/self/ns/uts)" = "$(readlink /proc/self/ns/uts)" ]
-    podman rm -f -t 0 c1
+    remove c1
 }
 
 is_on_networks() {
@@ -258,7 +263,7 @@ is_on_networks() {
     says 'hello from' run --network container:web busybox wget -qO- http://127.0.0.1/
     [ "$(run --network host busybox readlink /proc/self/ns/net)" = "$(readlink /proc/self/ns/net)" ]
     [ "$(run --network none busybox ls /sys/class/net)" = lo ]
-    podman rm -f -t 0 web c2 c3
+    remove web c2 c3
     podman network rm lan0
 }
 
@@ -266,7 +271,7 @@ publishes_ports() {
     podman run -d --name web --hostname web -p 8080:80 busybox sh -c "$serves"
     within says 'hello from web' busybox wget -qO- http://127.0.0.1:8080/
     says '0.0.0.0:8080' podman port web
-    podman rm -f -t 0 web
+    remove web
     fails busybox wget -T 5 -qO- http://127.0.0.1:8080/
 }
 
@@ -284,7 +289,7 @@ groups_containers_in_pods() {
     podman pod stop -t 0 p1
     podman pod start p1
     has c2 .State.Status running
-    podman pod rm -f -t 0 p1
+    within podman pod rm -f -i -t 0 p1
 }
 
 plays_kubernetes() {
