@@ -4,6 +4,7 @@
 # make test-churn 200 containers that come to networks and leave them at random, for a minute
 # make test-e2e   real clients: containerd, Docker, podman and buildah, with tincan as their runtime (CLIENTS=podman: one; RUNTIME=runc: without tincan)
 # make test-vm    the same tests under other kernels, with systemd and cgroup v2, as root and as a user, in virtual machines
+# make fuzz       feed the readers of what comes from outside with what nobody wrote, FUZZ_SECONDS for each of them
 # make check      format and lints, warnings denied
 # make bench      measure beside crun, runc and others; writes benches/RESULTS.md (make bench QUICK=1: a minute, writes nothing)
 # make rootfs     make all example root file systems, in target/rootfs
@@ -20,6 +21,7 @@ VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e
 GUEST_PACKAGES := apparmor busybox-static dbus iproute2 iputils-ping kmod libpam-systemd netbase nftables passt procps runc secilc systemd-sysv uidmap wireguard-tools
 BENCH_PACKAGES := busybox-static iproute2 iputils-ping iperf3 crun runc bubblewrap containernetworking-plugins podman netavark iptables nftables
 ROOTFS_PACKAGES := busybox-static debootstrap
+FUZZ_PACKAGES := g++
 
 # A command whose output is also kept fails when it fails, not when keeping does.
 SHELL := /bin/bash
@@ -33,6 +35,8 @@ KERNELS ?= bookworm trixie
 VM_IMAGES ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tincan/vm
 # Whose tests `make test-e2e` runs, each a script in tests/e2e.
 CLIENTS ?= containerd docker podman buildah
+# How long `make fuzz` feeds each target.
+FUZZ_SECONDS ?= 900
 DESTDIR ?=
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -50,7 +54,7 @@ FOLD := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(comma
 STATIC := LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH="$$(dirname "$$(gcc -print-file-name=libseccomp.a)")" RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(FOLD)"
 RELEASE := --locked --target $(TRIPLE)
 
-.PHONY: build demo test test-churn test-packages test-e2e test-vm vm-packages check bench rootfs install clean
+.PHONY: build demo test test-churn test-packages test-e2e test-vm vm-packages fuzz check bench rootfs install clean
 .DELETE_ON_ERROR:
 
 # Installs those of $(1) that are missing. None of them is to start a service of its own (policy-rc.d: invoke-rc.d(8)).
@@ -118,6 +122,17 @@ test-vm: vm-packages
 
 vm-packages:
 	$(call install_packages,$(BUILD_PACKAGES) $(VM_PACKAGES))
+
+# Without a sanitizer: those take a compiler that is not the stable one, and there is no unsafe code in what is read. What is new of the
+# inputs is not kept, but for what ends a target, in fuzz/artifacts.
+fuzz:
+	$(call install_packages,$(BUILD_PACKAGES) $(FUZZ_PACKAGES))
+	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	for target in config net process state; do \
+	    mkdir -p $(TARGET_DIR)/fuzz/$$target && \
+	    cargo fuzz run --sanitizer none $$target $(abspath $(TARGET_DIR))/fuzz/$$target fuzz/corpus/$$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 || exit 1; \
+	done
 
 # The commands are named: a macro declares them, where cargo does not look for files.
 check:
