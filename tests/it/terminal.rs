@@ -188,6 +188,7 @@ fn keys_are_signals_and_jobs_are_controlled(host: &Host) {
     host.wait_until("the second sleep runs", || running(host, "sleep 2000"));
     screen.types("\x1a");
     screen.shows("Stopped");
+    screen.shows("/ # ");
     screen.types("fg\r");
     host.wait_until("it goes on in the foreground", || {
         // Of a nice test it is SN+.
