@@ -1,15 +1,12 @@
 #!/bin/bash
 # dockerd with tincan as its runtime, driven by docker. See host.sh.
+engine=docker
 . "$(dirname "$0")/host.sh"
+. "$here/engine.sh"
 
-# Only its client is limited.
-docker() {
-    limited docker "$@"
-}
-
-# run [OPTIONS] IMAGE COMMAND...: a container in the foreground.
-run() {
-    docker run --rm "$@"
+# remove NAME...
+remove() {
+    docker rm -f "$@"
 }
 
 # Removes all containers.
@@ -19,23 +16,10 @@ clear_away() {
     docker volume prune -f >/dev/null || :
 }
 
-# field NAME TEMPLATE: what `docker inspect` says.
-field() {
-    docker inspect --format "{{$2}}" "$1"
-}
-
-# has NAME TEMPLATE TEXT
-has() {
-    [ "$(field "$1" "$2")" = "$3" ]
-}
-
 # value HIERARCHY NAME FILE: what a file of the container's cgroup has.
 value() {
     cat "/sys/fs/cgroup/$1/docker/$(field "$2" .Id)/$3"
 }
-
-# Answers hello on port 80.
-serves='mkdir -p /tmp; echo hello from $(hostname) >/tmp/index.html; exec httpd -f -p 80 -h /tmp'
 
 start_dockerd() {
     dockerd --add-runtime "tested=$runtime" --default-runtime tested --exec-opt native.cgroupdriver=cgroupfs \
@@ -65,7 +49,7 @@ runs() {
     says 'sleep 1000' docker top c1
     has c1 .State.Status running
     [ "$(readlink "/proc/$(field c1 .State.Pid)/ns/pid")" != "$(readlink /proc/self/ns/pid)" ]
-    docker rm -f c1
+    remove c1
 }
 
 gives_exit_codes() {
@@ -79,17 +63,6 @@ gives_exit_codes() {
     says 'exec: "nope": executable file not found in $PATH' fails run busybox nope
     says 'exec: "/nope": stat /nope: no such file or directory' fails run busybox /nope
     says 'exec: "/etc/passwd": permission denied' fails run busybox /etc/passwd
-    docker run -d --name c1 busybox sh -c 'trap "exit 5" USR1; while :; do sleep 0.1; done'
-    docker kill -s USR1 c1
-    [ "$(docker wait c1)" = 5 ]
-    docker start c1
-    docker kill c1
-    [ "$(docker wait c1)" = 137 ]
-    docker rm c1
-    docker run -d --name c1 busybox sh -c 'trap "exit 6" TERM; while :; do sleep 0.1; done'
-    docker stop -t 20 c1
-    has c1 .State.ExitCode 6
-    docker rm c1
 }
 
 has_a_terminal() {
@@ -98,30 +71,22 @@ has_a_terminal() {
     docker run -dit --name c1 busybox sleep 1000
     says /dev/pts/ on_terminal 'docker exec -t c1 tty'
     says '33 99' on_terminal 'stty rows 33 cols 99; docker exec -it c1 sh -c "until stty size | grep 33; do :; done"'
-    docker rm -f c1
+    remove c1
 }
 
 executes_beside_it() {
-    docker run -d --name c1 -e A=1 busybox sleep 1000
-    says hello docker exec c1 echo hello
-    exits 7 docker exec c1 sh -c 'exit 7'
+    executes_as_it_is_told
+    docker run -d --name c1 busybox sleep 1000
     # This docker's own number, whichever the runtime.
     exits 126 docker exec c1 nope
-    exits 126 docker exec c1 /etc/passwd
-    says 'uid=65534(nobody) gid=65534' docker exec -u nobody c1 id
-    says /tmp docker exec -w /tmp c1 pwd
-    says 1-2 docker exec -e B=2 c1 sh -c 'echo $A-$B'
-    [ "$(echo word | docker exec -i c1 cat)" = word ]
-    docker exec -d c1 sleep 2000
-    within says 'sleep 2000' docker top c1
-    docker rm -f c1
+    remove c1
 }
 
 is_measured() {
     docker run -d --name c1 -m 64m busybox sleep 1000
     says '/ 64MiB' docker stats --no-stream c1
     [ "$(docker stats --no-stream --format '{{.PIDs}}' c1)" = 1 ]
-    docker rm -f c1
+    remove c1
 }
 
 pauses_and_resumes() {
@@ -133,7 +98,7 @@ pauses_and_resumes() {
     has c1 .State.Status running
     says hello docker exec c1 echo hello
     docker pause c1
-    docker rm -f c1
+    remove c1
 }
 
 is_limited_and_updated() {
@@ -150,7 +115,7 @@ is_limited_and_updated() {
     [ "$(value cpu c1 cpu.cfs_quota_us)" = 25000 ]
     [ "$(value cpu c1 cpu.shares)" = 256 ]
     [ "$(value pids c1 pids.max)" = 60 ]
-    docker rm -f c1
+    remove c1
 }
 
 runs_out_of_memory() {
@@ -158,7 +123,7 @@ runs_out_of_memory() {
     # Of one that lives on: what comes after the end of a container, docker does not count.
     docker run -d --name c1 -m 16m --memory-swap 16m busybox sh -c 'tail /dev/zero; sleep 1000'
     within told_of_no_memory
-    docker rm -f c1
+    remove c1
 }
 
 told_of_no_memory() {
@@ -185,9 +150,7 @@ is_on_networks() {
     docker network disconnect lan0 c3
     fails docker exec c3 ip link show eth1
     says 'hello from' run --network container:web busybox wget -qO- http://127.0.0.1/
-    [ "$(run --network host busybox readlink /proc/self/ns/net)" = "$(readlink /proc/self/ns/net)" ]
-    [ "$(run --network none busybox ls /sys/class/net)" = lo ]
-    docker rm -f web c2 c3
+    remove web c2 c3
     docker network rm lan0
 }
 
@@ -196,29 +159,15 @@ publishes_ports() {
     within says 'hello from web' busybox wget -qO- http://127.0.0.1:8080/
     says 'hello from web' busybox wget -qO- "http://$(ip -o -4 address show docker0 | sed 's,.*inet \([^/]*\).*,\1,'):8080/"
     says 0.0.0.0:8080 docker port web
-    docker rm -f web
+    remove web
     fails busybox wget -T 5 -qO- http://127.0.0.1:8080/
 }
 
 has_the_rights_it_is_given() {
-    # The default set, without CAP_CHOWN (bit 0), with CAP_SYS_ADMIN (bit 21), and none.
+    # The default set, and without CAP_CHOWN (bit 0) and with CAP_SYS_ADMIN (bit 21).
     says 00000000a80425fb run busybox grep CapEff /proc/self/status
     says 00000000a82425fa run --cap-drop chown --cap-add sys_admin busybox grep CapEff /proc/self/status
-    says 0000000000000000 run --cap-drop all busybox grep CapEff /proc/self/status
-    says 'Read-only file system' fails run --read-only busybox touch /x
-    says 'uid=7 gid=8' run -u 7:8 busybox id
-    says 'groups=0(root),9' run --group-add 9 busybox id
-    says 'NoNewPrivs:	1' run --security-opt no-new-privileges busybox grep NoNewPrivs /proc/self/status
-    says 'Seccomp:	2' run busybox grep Seccomp: /proc/self/status
-    says 'Seccomp:	0' run --security-opt seccomp=unconfined busybox grep Seccomp: /proc/self/status
-    echo '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":38}]}' >"$E2E/profile.json"
-    says 'Function not implemented' fails run --security-opt "seccomp=$E2E/profile.json" busybox mkdir /d
-    says 42 run --sysctl net.ipv4.ping_group_range='0 42' busybox cat /proc/sys/net/ipv4/ping_group_range
-    says crw run --device /dev/fuse busybox ls -l /dev/fuse
-    exits 0 run --device /dev/fuse busybox sh -c ': </dev/fuse'
-    says 'Operation not permitted' fails run --device /dev/fuse:/dev/fuse:r busybox sh -c ': </dev/fuse; : >/dev/fuse'
-    says 1:9 run -v /dev/urandom:/dev/random busybox stat -c %t:%T /dev/random
-    says 'Operation not permitted' fails run busybox sh -c 'mknod /d c 10 229; : </d'
+    is_confined
 }
 
 is_privileged() {
@@ -226,48 +175,14 @@ is_privileged() {
     run --privileged busybox mount -t tmpfs tmpfs /mnt
 }
 
-mounts_what_it_is_given() {
-    echo there >"$E2E/there"
-    says there run -v "$E2E/there:/mnt/there:ro" busybox cat /mnt/there
-    says 'Read-only file system' fails run -v "$E2E/there:/mnt/there:ro" busybox touch /mnt/there
-    says 'tmpfs /t tmpfs rw,nosuid,nodev,noexec,relatime,size=1024k' run --tmpfs /t:size=1m busybox grep ' /t ' /proc/mounts
-    docker volume create v1
-    run -v v1:/v busybox sh -c 'echo kept >/v/file'
-    says kept run -v v1:/v busybox cat /v/file
-    docker volume rm v1
-    says 'size=2048k' run --shm-size 2m busybox grep ' /dev/shm ' /proc/mounts
-    docker run -d --name c1 busybox sleep 1000
-    docker cp "$E2E/there" c1:/copied
-    says there docker exec c1 cat /copied
-    docker rm -f c1
-}
-
-shares_namespaces() {
-    docker run -d --name c1 --ipc shareable busybox sleep 1000
-    local pid
-    pid=$(field c1 .State.Pid)
-    [ "$(run --ipc container:c1 busybox readlink /proc/self/ns/ipc)" = "$(readlink "/proc/$pid/ns/ipc")" ]
-    says 'sleep 1000' run --pid container:c1 busybox ps
-    [ "$(run --pid host busybox readlink /proc/self/ns/pid)" = "$(readlink /proc/self/ns/pid)" ]
-    [ "$(run --uts host busybox readlink /proc/self/ns/uts)" = "$(readlink /proc/self/ns/uts)" ]
-    docker rm -f c1
-}
-
 is_watched() {
     docker run -d --name c1 --health-cmd 'test -e /healthy' --health-interval 100ms busybox sleep 1000
     docker exec c1 touch /healthy
     within has c1 .State.Health.Status healthy
-    docker rm -f c1
-    docker run -d --name c1 --restart on-failure:2 busybox sh -c 'exit 3'
-    within has c1 .RestartCount 2
-    within has c1 .State.Status exited
-    has c1 .State.ExitCode 3
-    docker rm c1
+    remove c1
     docker run -d --name c1 --init busybox sleep 1000
     says docker-init docker top c1
-    docker restart -t 0 c1
-    has c1 .State.Status running
-    docker rm -f c1
+    remove c1
 }
 
 builds() {
@@ -280,9 +195,9 @@ builds() {
 
 before=$(things | sort -u)
 start_dockerd
-steps runs gives_exit_codes has_a_terminal executes_beside_it is_measured pauses_and_resumes is_limited_and_updated \
+steps runs gives_exit_codes ends_by_signals has_a_terminal executes_beside_it is_measured pauses_and_resumes is_limited_and_updated \
     runs_out_of_memory is_on_networks publishes_ports has_the_rights_it_is_given mounts_what_it_is_given shares_namespaces \
-    is_watched builds
+    is_watched starts_again builds
 if grep -q 'CapEff:	000001ffffffffff' /proc/self/status; then
     step is_privileged
 else

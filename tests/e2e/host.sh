@@ -7,7 +7,8 @@
 # shows what the client and the machine do without tincan.
 
 set -euo pipefail
-tincan=$(realpath "${TINCAN:-$(dirname "$0")/../../target/tincan}")
+here=$(dirname "$(realpath "$0")")
+tincan=$(realpath "${TINCAN:-$here/../../target/tincan}")
 runtime=$(realpath "$(command -v "${RUNTIME:-$tincan}")")
 # Debian's clients.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -107,7 +108,7 @@ mount_everything() {
     # Clients leave things in these, too.
     export TMPDIR=$E2E/tmp HOME=$E2E
     ip link set lo up
-    "$(dirname "$0")/../../rootfs-examples/busybox/make.sh" "$E2E/rootfs"
+    "$here/../../rootfs-examples/busybox/make.sh" "$E2E/rootfs"
     # conmon writes a file `oom` where it is called.
     cd "$E2E"
 }
