@@ -471,7 +471,7 @@ fn a_name_is_free_at_once(host: &Host) {
     let bundle = bundle(host, "b", |_| {});
     for _ in 0..8 {
         create(host, &bundle, &name);
-        host.tincan(["delete", &name]).ok();
+        host.tincan(["delete", "--force", &name]).ok();
     }
 }
 
