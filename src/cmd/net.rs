@@ -748,13 +748,14 @@ impl Joining<'_> {
 
     fn take_first(&self, subnet: &Subnet) -> Result<Option<IpAddr>, NetworkError> {
         let networks = self.engine.root.networks();
-        let taken = networks
-            .taken(&self.network.name)
-            .map_err(EngineError::from)?;
-        let free = |ip: &IpAddr| *ip != subnet.gateway && !taken.contains(ip);
-        for ip in subnet.prefix.others().filter(free) {
+        let free = |ip: &IpAddr| *ip != subnet.gateway && !networks.is_leased(&self.lease(*ip));
+        let candidates = networks.candidates(&self.network.name, &subnet.prefix);
+        for ip in candidates.filter(free) {
             // Of two who want the same one, one goes on to the next.
             if self.take(ip)?.is_ok() {
+                if self.remains == Remains::Clear {
+                    networks.search_from(&self.lease(ip));
+                }
                 return Ok(Some(ip));
             }
         }

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -24,7 +24,7 @@ use crate::net::bridge::{self, BridgeError};
 use crate::net::netlink::Netlink;
 use crate::net::{nft, wire};
 use crate::plan::hosts::{HOSTS, resolv_conf};
-use crate::plan::name::{ContainerName, LinkName};
+use crate::plan::name::{ContainerName, IfAddr, LinkName};
 use crate::plan::net::host_link_alias;
 use crate::plan::network::{Lease, Network, NetworkName, Published, gateways};
 use crate::plan::tenant::Tenant;
@@ -204,6 +204,10 @@ impl Networks<'_> {
                 )?;
                 fs::set_permissions(&resolv, fs::Permissions::from_mode(0o644))?;
                 dns::prepare(&draft)?;
+            }
+            for subnet in &network.subnets {
+                let ip = subnet.prefix.ip;
+                symlink(ip.to_string(), draft.join(search_file(ip.is_ipv4())))?;
             }
             for directory in [&self.path, &draft, &leases] {
                 fs::set_permissions(directory, fs::Permissions::from_mode(0o711))?;
@@ -593,7 +597,12 @@ impl Networks<'_> {
             others.collect()
         })?;
         let path = self.leases(&lease.network).join(&ip);
-        fs::remove_file(&path).map_err(|cause| file_error(&path)(cause).into())
+        fs::remove_file(&path).map_err(file_error(&path))?;
+        let begin = self.search_begin(&lease.network, lease.ip.is_ipv4());
+        if begin.is_none_or(|begin| lease.ip < begin) {
+            self.begin_search_at(lease);
+        }
+        Ok(())
     }
 
     /// Gives an address back that this tenant has; absent is success, and so is another's.
@@ -627,19 +636,45 @@ impl Networks<'_> {
         Ok(leased)
     }
 
-    /// The addresses of a network that are taken: a look at one directory.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn taken(
-        &self,
-        name: &NetworkName,
-    ) -> Result<std::collections::HashSet<IpAddr>, NetworkStateError> {
-        let entries = entries(&self.leases(name))?;
-        Ok(entries
-            .iter()
-            .filter_map(|entry| entry.parse().ok())
-            .collect())
+    /// The addresses of a subnet in the order in which a free one is looked for: from where the last search ended, and only then those
+    /// before, which were taken at that time. A look at the whole directory would take longer with each address that is taken.
+    pub fn candidates(&self, name: &NetworkName, subnet: &IfAddr) -> impl Iterator<Item = IpAddr> {
+        let begin = self.search_begin(name, subnet.ip.is_ipv4());
+        let is_before = move |ip: &IpAddr| begin.is_some_and(|begin| *ip < begin);
+        let others = subnet.others();
+        let after = subnet.others().skip_while(is_before);
+        after.chain(others.take_while(is_before))
+    }
+
+    /// Whether somebody has an address, as far as a glance tells.
+    pub fn is_leased(&self, lease: &Lease) -> bool {
+        self.leases(&lease.network)
+            .join(lease.ip.to_string())
+            .is_symlink()
+    }
+
+    /// Has the next search begin at the address that the last one found, which was all that was free up to there. No more than a hint: where
+    /// it is not written the next search takes longer, and an address that is given back at the same moment waits until there is none
+    /// after it.
+    pub fn search_from(&self, lease: &Lease) {
+        if let Ok(Some(_lock)) = self.lock_leases(&lease.network) {
+            self.begin_search_at(lease);
+        }
+    }
+
+    fn search_begin(&self, name: &NetworkName, v4: bool) -> Option<IpAddr> {
+        let text = fs::read_link(self.directory(name).join(search_file(v4))).ok()?;
+        text.to_str()?.parse().ok()
+    }
+
+    /// For who holds the lock on the leases.
+    fn begin_search_at(&self, lease: &Lease) {
+        let directory = self.directory(&lease.network);
+        let file = search_file(lease.ip.is_ipv4());
+        let draft = directory.join(format!(".{file}"));
+        let _ = fs::remove_file(&draft);
+        let _ = symlink(lease.ip.to_string(), &draft)
+            .and_then(|()| fs::rename(&draft, directory.join(file)));
     }
 
     /// Gives back the leases of a network that are nobody's.
@@ -656,6 +691,11 @@ impl Networks<'_> {
         }
         Ok(cleared)
     }
+}
+
+/// The symbolic link, beside the leases, whose text is the address at which the search for a free one of a family begins.
+fn search_file(v4: bool) -> &'static str {
+    if v4 { "search4" } else { "search6" }
 }
 
 /// What makes the host pass on packets of a family (Documentation/networking/ip-sysctl.rst).
