@@ -21,6 +21,7 @@ pub fn tests() -> Vec<Case> {
         limits_are_those_of_a_cgroup_that_is_delegated needs [Root, CgroupV2],
         the_machines_network_is_kept_with_host needs [Root],
         forbidden_user_namespaces_are_told needs [Root],
+        the_root_of_a_user_namespace_leaves_the_machines_network needs [Root],
         a_missing_helper_is_told needs [Root],
         a_broken_helper_is_told needs [Root],
         a_full_or_closed_place_for_state_is_told needs [Root],
@@ -287,6 +288,22 @@ fn the_machines_network_is_kept_with_host(host: &Host) {
     let said = host.user_tincan(named).fails(125);
     assert!(said.contains("/run/netns, which is root's"), "{said}");
     assert_eq!(said.lines().count(), 2, "{said}");
+}
+
+/// As under podman without root: the network namespace is the machine's, and who has left it may not come back.
+fn the_root_of_a_user_namespace_leaves_the_machines_network(host: &Host) {
+    let run = |net: &str| {
+        let tincan = ["--user", "--map-root-user", Host::TINCAN];
+        let command = ["run", "--net", net, "--", "ip", "-o", "-br", "address"];
+        host.command("unshare", tincan.iter().chain(&command))
+    };
+    let said = run("none").ok();
+    assert!(
+        said.starts_with("lo ") && said.contains("127.0.0.1/8"),
+        "{said}"
+    );
+    let said = run("10.0.0.1/24").fails(125);
+    assert!(said.contains("Operation not permitted"), "{said}");
 }
 
 fn forbidden_user_namespaces_are_told(host: &Host) {
