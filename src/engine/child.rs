@@ -37,8 +37,8 @@ pub struct Child<'a> {
     pub signal_mask: SigSet,
     /// What its hooks are told.
     pub state: OciState,
-    /// Its mounts with mapped ids, in the order of its steps.
-    pub mapped: VecDeque<OwnedFd>,
+    /// What the engine made of its binds, in the order of its steps.
+    pub binds: VecDeque<Option<OwnedFd>>,
     /// tincan's own binary, which it must not execute instead of the workload.
     pub own: Option<Own>,
 }
@@ -66,7 +66,7 @@ impl From<nix::Error> for Stop {
 impl Child<'_> {
     /// Performs the list and becomes the workload, or ends.
     pub fn run(mut self) -> ! {
-        let mut rootfs = Rootfs::new().with_mapped(std::mem::take(&mut self.mapped));
+        let mut rootfs = Rootfs::new().with_binds(std::mem::take(&mut self.binds));
         // A directory that root could not change to, as on a network file system that trusts no root: the user may.
         let mut closed: Option<(usize, &Path)> = None;
         for (mut index, step) in self.node.steps.iter().enumerate() {

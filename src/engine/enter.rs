@@ -186,7 +186,7 @@ impl Engine {
                     Child {
                         node,
                         own: None,
-                        mapped: VecDeque::new(),
+                        binds: VecDeque::new(),
                         channel: theirs,
                         entrances,
                         start: None,

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::SigSet;
 use rustix::io::Errno;
 
+use super::binds;
 use super::child::Child;
 use super::dns;
 use super::error::EngineError;
 use super::fault;
 use super::give_way;
 use super::hook::{self, OCI_VERSION, OciState};
-use super::idmap;
 use super::loan;
 use super::network::Holder;
 use super::outside;
@@ -721,7 +721,7 @@ impl<'a> Raising<'a> {
             self.held[index].start =
                 Some(channel::listen(&socket).map_err(failed("make the start socket"))?);
         }
-        let mapped = idmap::prepare(node)?;
+        let binds = binds::prepare(node)?;
         let held = &self.held[index];
         let group = held.group.as_ref();
         let cgroup = group.and_then(Group::v2_dir);
@@ -733,7 +733,7 @@ impl<'a> Raising<'a> {
                 self.held.clear();
                 drop(parent_end);
                 let state = oci_state(&held.state, Status::Creating, own_outer_pid(node));
-                become_child(held, mapped, child_end, self.signal_mask, state)
+                become_child(held, binds, child_end, self.signal_mask, state)
             }
             Birth::Parent { pid, pidfd } => HeldProcess::new(pid, pidfd, parent_end, interrupts),
         };
@@ -1146,7 +1146,7 @@ pub(super) fn clone_joined(
 /// Performs the child's side of a held container.
 fn become_child(
     held: Held<'_>,
-    mapped: VecDeque<OwnedFd>,
+    binds: VecDeque<Option<OwnedFd>>,
     channel: OwnedFd,
     signal_mask: SigSet,
     state: OciState,
@@ -1160,7 +1160,7 @@ fn become_child(
     };
     Child {
         node: held.node,
-        mapped,
+        binds,
         own,
         channel,
         entrances: held.group.as_ref().map(Group::entrances),

@@ -5,6 +5,7 @@
 //! not free by itself when the process dies is written down before it is made, and **undone** from there.
 
 pub mod attachment;
+pub mod binds;
 pub mod child;
 pub mod dns;
 pub mod enter;
@@ -13,7 +14,6 @@ pub mod fault;
 pub mod give_way;
 pub mod hold;
 pub mod hook;
-pub mod idmap;
 pub mod loan;
 pub mod names;
 pub mod network;

@@ -52,8 +52,8 @@ pub struct Rootfs {
     empty: Option<OwnedFd>,
     /// The mounts that were kept, by their path outside.
     kept: Option<(PathBuf, OwnedFd)>,
-    /// The mounts with mapped ids that are still to be attached, in order.
-    mapped: VecDeque<OwnedFd>,
+    /// What the engine made of the binds that are still to come, in order ([`super::binds`]).
+    binds: VecDeque<Option<OwnedFd>>,
     /// The directory in which the last node was made. Nodes come in series, most of them in `/dev`.
     parent: Option<(PathBuf, OwnedFd)>,
     /// The host's mounts get to know of what is mounted in the container's mount namespace.
@@ -70,9 +70,9 @@ impl Rootfs {
         }
     }
 
-    /// With mounts whose ids are mapped, for those steps in their order.
-    pub fn with_mapped(self, mapped: VecDeque<OwnedFd>) -> Self {
-        Rootfs { mapped, ..self }
+    /// With what the engine made of its binds, in the order of those steps.
+    pub fn with_binds(self, binds: VecDeque<Option<OwnedFd>>) -> Self {
+        Rootfs { binds, ..self }
     }
 
     /// Performs one step of the file system. The step [`Step::Console`] is [`Rootfs::console`]; all others are not of the file
@@ -193,9 +193,10 @@ impl Rootfs {
                 recursive,
                 ids,
             } => {
+                let made = self.binds.pop_front().flatten();
                 let tree = match ids {
-                    Some(_) => self.mapped.pop_front().ok_or(Errno::NOENT)?,
-                    None => self.tree(source, *recursive)?,
+                    Some(_) => made.ok_or(Errno::NOENT)?,
+                    None => self.tree(source, *recursive, made)?,
                 };
                 self.bind(mount, tree)?
             }
@@ -216,10 +217,20 @@ impl Rootfs {
         Ok(())
     }
 
-    fn tree(&mut self, source: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
-        match self.kept.take_if(|(kept, _)| kept == source) {
-            Some((_, tree)) => Ok(tree),
-            None => mount::clone_path(source, recursive),
+    fn tree(
+        &mut self,
+        source: &Path,
+        recursive: bool,
+        made: Option<OwnedFd>,
+    ) -> Result<OwnedFd, Errno> {
+        if let Some((_, tree)) = self.kept.take_if(|(kept, _)| kept == source) {
+            return Ok(tree);
+        }
+        match (mount::clone_path(source, recursive), made) {
+            // Who made it gets there. Else our own is better: its read-only and nosuid cannot be changed in a user namespace
+            // (mount_namespaces(7), "Restrictions on mount namespaces").
+            (Err(Errno::ACCESS), Some(tree)) => Ok(tree),
+            (own, _) => own,
         }
     }
 
@@ -789,7 +800,7 @@ fn change(mount: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) -> Resul
     )
 }
 
-fn propagate(mount: BorrowedFd<'_>, propagation: Propagation) -> Result<(), Errno> {
+pub(super) fn propagate(mount: BorrowedFd<'_>, propagation: Propagation) -> Result<(), Errno> {
     mount::set_attributes(
         mount,
         Change {

@@ -11,6 +11,7 @@ pub fn tests() -> Vec<Case> {
         files_are_shown_with_other_ids needs [Root, TmpfsIds],
         files_of_the_hosts_are_those_of_the_containers_own_ids needs [Root, TmpfsIds],
         what_is_mounted_below_is_mapped_on_request needs [Root, TmpfsIds],
+        what_is_mounted_in_it_is_not_the_hosts needs [Root, TmpfsIds],
         what_cannot_be_mapped_is_told needs [Root],
     ]
 }
@@ -144,6 +145,21 @@ fn what_is_mounted_below_is_mapped_on_request(host: &Host) {
             format!("root 100000 200000\nuser 101000 201001\nbelow/root {below}\n")
         );
     }
+}
+
+fn what_is_mounted_in_it_is_not_the_hosts(host: &Host) {
+    let _volume = Volume::new(host);
+    host.sh("mount --make-rshared volume");
+    let script = "mount -t tmpfs inside /volume/below && grep -c ' /volume/below ' /proc/mounts";
+    let bundle = bundle(host, "b", script, &["rbind", "idmap"], |spec| {
+        of_mount(spec);
+        spec["process"]["capabilities"] = json!({"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"]});
+    });
+    let run = format!(
+        "{} run -b {bundle} c1; grep -c /volume/below /proc/mounts",
+        Host::TINCAN
+    );
+    assert_eq!(host.sh(&run), "2\n1\n");
 }
 
 fn what_cannot_be_mapped_is_told(host: &Host) {

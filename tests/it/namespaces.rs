@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Case> {
         a_user_namespace_has_its_ids needs [Root],
         a_user_namespace_is_wired_and_limited needs [Root],
         a_user_namespace_keeps_the_hosts_network needs [Root],
+        a_user_namespace_has_what_its_root_does_not_reach needs [Root],
         every_kind_is_joined_by_path needs [Root],
         a_user_namespace_is_joined_by_path needs [Root],
         a_mount_namespace_is_joined_as_it_is needs [Root],
@@ -123,6 +124,39 @@ fn a_user_namespace_keeps_the_hosts_network(host: &Host) {
     give_rootfs(host, &bundle);
     let own = host.sh("readlink /proc/self/ns/net; ls /sys/class/net");
     assert_eq!(printed(host, &bundle), own);
+}
+
+/// As the files of podman, which are in a directory for root alone.
+fn a_user_namespace_has_what_its_root_does_not_reach(host: &Host) {
+    host.sh(
+        "mkdir -m 700 closed; mkdir closed/dir; mount -t tmpfs -o mode=755 dir closed/dir
+        mount --make-shared closed/dir; mkdir closed/dir/below; echo there >closed/dir/file",
+    );
+    let script = "cat /there/file; touch /there/mine 2>/dev/null || echo kept; mount -t tmpfs inside /there/below; \
+                  grep -c ' /there' /proc/mounts";
+    let said = |name: &str, user: &dyn Fn(&mut Value)| {
+        let bundle = bundle(host, name, script, |spec| {
+            user(spec);
+            let source = host.dir().join("closed/dir");
+            let bind =
+                json!({"destination": "/there", "source": source, "options": ["rbind", "ro"]});
+            spec["mounts"].as_array_mut().expect("a list").push(bind);
+            let admin = json!(["CAP_SYS_ADMIN"]);
+            spec["process"]["capabilities"] =
+                json!({"bounding": admin, "permitted": admin, "effective": admin});
+        });
+        give_rootfs(host, &bundle);
+        printed(host, &bundle)
+    };
+    assert_eq!(said("own", &with_ids), "there\nkept\n2\n");
+    let pid = other(host, with_ids);
+    let path = format!("/proc/{pid}/ns/user");
+    let joined = |spec: &mut Value| add(spec, json!({"type": "user", "path": path}));
+    assert_eq!(said("joined", &joined), "there\nkept\n2\n");
+    host.tincan(["delete", "--force", "other"]).ok();
+    // What was mounted inside has gone with it, and never was here.
+    assert_eq!(host.sh("grep -c /closed/dir /proc/mounts"), "1\n");
+    host.sh("umount closed/dir; rm -r closed");
 }
 
 /// A container that stays, made with these changes, and its first process.
