@@ -19,7 +19,7 @@ TEST_PACKAGES := busybox-static containernetworking-plugins iproute2 iptables ip
 E2E_PACKAGES := aardvark-dns buildah busybox-static catatonit containerd containernetworking-plugins docker.io iproute2 iptables netavark podman procps runc
 VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs kmod qemu-system-x86 xz-utils
 # In the virtual machines.
-GUEST_PACKAGES := apparmor busybox-static dbus iproute2 iputils-ping kmod libpam-systemd netbase nftables passt procps runc secilc systemd-sysv uidmap wireguard-tools
+GUEST_PACKAGES := apparmor busybox-static criu dbus iproute2 iputils-ping kmod libpam-systemd netbase nftables passt procps runc secilc systemd-sysv uidmap wireguard-tools
 BENCH_PACKAGES := busybox-static iproute2 iputils-ping iperf3 crun runc bubblewrap containernetworking-plugins podman netavark iptables nftables
 ROOTFS_PACKAGES := busybox-static debootstrap
 FUZZ_PACKAGES := g++

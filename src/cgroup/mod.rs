@@ -355,6 +355,11 @@ impl Location {
         v2::enable(v2, dir, &needed, all)
     }
 
+    /// The directory by which it is frozen.
+    pub fn freezer(&self) -> Option<&Path> {
+        self.v1_of("freezer").or(self.v2.as_deref())
+    }
+
     /// Every directory.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
         let v1 = self.v1.iter().map(|(_, dir)| dir.as_path());

@@ -80,10 +80,11 @@ const QDISCS: [(&str, &str); 4] = [
 ];
 
 /// The programs that tincan starts, what for, and the package that has them.
-const TOOLS: [(&str, &str); 3] = [
+const TOOLS: [(&str, &str); 4] = [
     ("newuidmap", "package uidmap: more than one id without root"),
     ("newgidmap", "package uidmap: more than one id without root"),
     ("pasta", "package passt: --net pasta"),
+    ("criu", "package criu: checkpoint and restore"),
 ];
 
 /// The cgroup controllers that limits of the specification are of.

@@ -67,6 +67,8 @@ commands! {
     "update" update: "Give a container other limits",
     "ps" ps: "Show the processes of a container",
     "events" events: "Show what a container uses, and when the kernel kills in it for want of memory",
+    "checkpoint" checkpoint: "Keep the processes of a container in files, by CRIU",
+    "restore" restore: "Create a container from its bundle and what checkpoint has kept, and let it go on",
     "exec" exec: "Run one more process in a running container",
     "unshare" unshare: "Run a command on the host of your containers, where the far ends of their wires are",
     "cni" cni: "Be a plugin of the Container Network Interface, as CNI_COMMAND in the environment says",
@@ -130,8 +132,8 @@ struct Globals {
     /// Go on where cgroups may not be made
     #[arg(long, value_name = "WHETHER", default_value = "auto")]
     rootless: Rootless,
-    /// Where CRIU is: changes nothing, since nothing is checkpointed yet
-    #[arg(long, hide = true, value_name = "PATH")]
+    /// Where CRIU is
+    #[arg(long, value_name = "PATH")]
     criu: Option<PathBuf>,
 }
 
@@ -243,7 +245,7 @@ pub fn main() -> ExitCode {
     }
     let root = globals.root.clone().unwrap_or_else(user::default_root);
     let root = StateRoot::new(std::path::absolute(&root).unwrap_or(root));
-    let engine = Engine::new(root, globals.driver());
+    let engine = Engine::new(root, globals.driver()).with_criu(globals.criu.clone());
     let done = dispatch(name, matches, &engine);
     let code = done.unwrap_or_else(|error| fail(&error, &globals));
     match engine.leave() {

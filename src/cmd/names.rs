@@ -12,7 +12,7 @@ use crate::plan::oci::{give_file, give_hostname};
 use crate::plan::topology::Node;
 
 /// The options that name things.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Names {
     /// Another name by which the others on its networks know the container
     #[arg(long, value_name = "NAME")]

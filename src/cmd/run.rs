@@ -169,7 +169,10 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
 }
 
 /// Waits for a container in the foreground and undoes it; its exit code is the command's.
-fn finish(engine: &Engine, up: Up, session: Session, keep: bool) -> anyhow::Result<ExitCode> {
+///
+/// # Errors
+/// When it cannot be waited for, or undone.
+pub fn finish(engine: &Engine, up: Up, session: Session, keep: bool) -> anyhow::Result<ExitCode> {
     let ended = supervise(up.pidfd.as_fd(), session, up.console)
         .map_err(|errno| anyhow::anyhow!("{}: wait for it: {errno}", up.state.id))?;
     if !keep {

@@ -21,7 +21,7 @@ use crate::cgroup::Entrances;
 use crate::plan::step::{Capabilities, Command, Gate, Labelled, Step, User};
 use crate::plan::topology::Node;
 use crate::sys::channel::{self, Report};
-use crate::sys::{credentials, errno_of, process, schedule, seccomp};
+use crate::sys::{credentials, descriptor, errno_of, process, schedule, seccomp};
 
 /// What the child takes with it into its life.
 pub struct Child<'a> {
@@ -141,6 +141,10 @@ impl Child<'_> {
                 let master = rootfs.console(*size)?;
                 self.report(index, 0, Some(master))?;
             }
+            Step::Terminal { at, size } => {
+                let master = rootfs.terminal(at, *size)?;
+                self.report(index, 0, Some(master))?;
+            }
             Step::Hook(kind, hook) => {
                 self.state.status = Status::Created;
                 hook::run(&kind.to_string(), hook, &self.state)
@@ -195,6 +199,7 @@ impl Child<'_> {
                 }
             }
             Step::Chdir(dir) => rootfs.change_directory(dir)?,
+            Step::Offer { path, descriptor } => descriptor::offer(path, *descriptor)?,
             Step::CloseDescriptors { preserve } => process::close_on_exec_from(3 + preserve)?,
             Step::Find(command) => self.find(index, command)?,
             Step::Exec(command) => return Err(Stop::Failed(self.exec(command, rootfs)?)),

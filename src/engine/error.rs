@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 use rustix::io::Errno;
 
+use super::checkpoint::CriuFailed;
 use super::hook::{HookFailed, Why};
 use super::network::NetworkStateError;
 use super::outside::OutsideError;
@@ -154,6 +155,22 @@ pub enum EngineError {
         /// What it is.
         status: super::state::Status,
     },
+    /// CRIU.
+    #[error("{container}: {cause}")]
+    Criu {
+        /// Which container.
+        container: ContainerName,
+        /// What it says.
+        cause: CriuFailed,
+    },
+    /// It cannot be kept.
+    #[error("{container}: cannot checkpoint a container {why}")]
+    NotToKeep {
+        /// Which container.
+        container: ContainerName,
+        /// Why not.
+        why: String,
+    },
     /// Some of the undoing failed; the rest was done.
     #[error("{container}: {}", causes.join("; "))]
     Undo {
@@ -300,6 +317,7 @@ impl EngineError {
                 Some("this needs root: try again with sudo".to_owned())
             }
             EngineError::Systemd { cause, .. } => cause.hint().map(str::to_owned),
+            EngineError::Criu { cause, .. } => cause.hint(),
             _ => None,
         }
     }

@@ -11,6 +11,7 @@ use nix::sys::signal::SigSet;
 use rustix::io::Errno;
 
 use super::binds;
+use super::checkpoint::{CriuFailed, Verb};
 use super::child::Child;
 use super::dns;
 use super::error::EngineError;
@@ -34,6 +35,7 @@ use crate::net::dns::WayOut;
 use crate::net::interface;
 use crate::net::netlink::{Netlink, Refused};
 use crate::net::wire::{self, Site};
+use crate::plan::checkpoint;
 use crate::plan::facts::{CgroupLayout, Confinement, Manager};
 use crate::plan::interface::{Interface, Loan};
 use crate::plan::name::ContainerName;
@@ -48,13 +50,15 @@ use crate::plan::topology::{
 };
 use crate::sys::channel;
 use crate::sys::errno_of;
-use crate::sys::process::{self, Cloned, ProcessId};
+use crate::sys::process::{self, Cloned, Ended, ProcessId};
 use crate::sys::signal::{Interrupts, Woken};
 
 /// The engine, over one state root.
 pub struct Engine {
     /// Where it keeps what it knows.
     pub root: StateRoot,
+    /// Where CRIU is, if it was said.
+    criu: Option<PathBuf>,
     /// Who makes the cgroups.
     driver: CgroupDriver,
     /// How this host's cgroups are laid out, once somebody has asked.
@@ -192,6 +196,7 @@ impl Engine {
     pub fn new(root: StateRoot, driver: CgroupDriver) -> Self {
         Engine {
             root,
+            criu: None,
             driver,
             layout: OnceCell::new(),
             user: OnceCell::new(),
@@ -200,6 +205,19 @@ impl Engine {
             ports: RefCell::new(Vec::new()),
             ways_out: RefCell::new(Vec::new()),
         }
+    }
+
+    /// The same engine, with CRIU at this path.
+    pub fn with_criu(self, criu: Option<PathBuf>) -> Self {
+        Engine { criu, ..self }
+    }
+
+    /// Where CRIU is.
+    ///
+    /// # Errors
+    /// What is not there.
+    pub fn criu(&self) -> Result<PathBuf, String> {
+        super::checkpoint::find(self.criu.as_deref())
     }
 
     /// Becomes root, for whoever is not: once, before anything else.
@@ -491,6 +509,7 @@ impl<'a> Raising<'a> {
             }
             HostStep::AwaitStart { node } => self.await_gate(node, Gate::Start),
             HostStep::AwaitExec { node } => self.await_exec(node),
+            HostStep::Restore { node } => self.restore(node),
             HostStep::Complete { node } => {
                 Ok(self.engine.root.complete(&self.topology.nodes[node].name)?)
             }
@@ -595,6 +614,7 @@ impl<'a> Raising<'a> {
                 .collect(),
             interfaces: interfaces.map(|it| InterfaceRecord::of(it, None)).collect(),
             release: start.map_or_else(Vec::new, |start| release_steps(node, start)),
+            binds: checkpoint::binds(node),
             poststart: node.hooks.poststart.clone(),
             poststop: node.hooks.poststop.clone(),
         };
@@ -982,6 +1002,42 @@ impl<'a> Raising<'a> {
     fn await_exec(&mut self, index: usize) -> Result<(), EngineError> {
         while self.next_report(index)?.is_some() {}
         Ok(())
+    }
+
+    /// Waits until CRIU has made the container's processes and is gone; from then on their first one is the container's.
+    fn restore(&mut self, index: usize) -> Result<(), EngineError> {
+        let Held {
+            node,
+            state,
+            process,
+            ..
+        } = &mut self.held[index];
+        let container = &node.name;
+        let restoring = node.restoring.as_ref().expect("only those have this step");
+        let process = process.as_mut().expect("CRIU was cloned");
+        let failed = |deed| move |errno| EngineError::of_deed(container, deed, errno);
+        let woken = process.interrupts.wait(process.pidfd.as_fd(), None);
+        if let Woken::Interrupted(signal) = woken.map_err(failed("wait for CRIU"))? {
+            let container = container.clone();
+            return Err(EngineError::Interrupted { container, signal });
+        }
+        let ended = process::wait(process.pidfd.as_fd()).map_err(failed("wait for CRIU"))?;
+        if ended != Ended::Code(0) {
+            return Err(EngineError::Criu {
+                container: container.clone(),
+                cause: CriuFailed::of(Verb::Restore, ended, restoring.log.clone(), ""),
+            });
+        }
+        let written = fs::read_to_string(&restoring.pid_file).map_err(|e| errno_of(&e));
+        let written = written.map_err(failed("read which process CRIU has made"))?;
+        let first = written.trim().parse().map_err(|_| Errno::INVAL);
+        let first: i32 = first.map_err(failed("read which process CRIU has made"))?;
+        let look = "look at the process that CRIU has made";
+        let id = ProcessId::of(first).map_err(|e| failed(look)(errno_of(&e)))?;
+        process.pidfd = id.open().ok_or(Errno::SRCH).map_err(failed(look))?;
+        process.pid = first;
+        state.process = Some(id);
+        Ok(self.engine.root.save(state)?)
     }
 
     /// The next step that the child reports as reached; none when the channel has ended.

@@ -6,6 +6,7 @@
 
 pub mod attachment;
 pub mod binds;
+pub mod checkpoint;
 pub mod child;
 pub mod dns;
 pub mod enter;

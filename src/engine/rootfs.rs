@@ -435,17 +435,24 @@ impl Rootfs {
     /// container, whose `/dev/console` is somebody else's and stays.
     pub fn console(&mut self, size: Option<(u16, u16)>) -> Result<OwnedFd, Errno> {
         let master = open_master(self.root()?)?;
-        pty::unlock(master.as_fd())?;
-        let terminal = pty::open_peer(master.as_fd())?;
-        let settings = pty::settings(terminal.as_fd())?;
-        pty::set_settings(terminal.as_fd(), &pty::without_onlcr(&settings))?;
-        if let Some(size) = size {
-            pty::set_size(terminal.as_fd(), size)?;
-        }
+        let terminal = open_terminal(master.as_fd(), size)?;
         if self.own {
             self.mount_console(terminal.as_fd())?;
         }
         pty::make_controlling(terminal.as_fd())?;
+        pty::make_standard_streams(terminal.as_fd())?;
+        Ok(master)
+    }
+
+    /// Opens a terminal of the host's, mounts it on a new file, and makes it the standard streams, but not the controlling terminal: that
+    /// it is of whoever inherits it. Returns its master.
+    pub fn terminal(&mut self, at: &Path, size: Option<(u16, u16)>) -> Result<OwnedFd, Errno> {
+        let host = path::open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
+        let master = open_master(host.as_fd())?;
+        let terminal = open_terminal(master.as_fd(), size)?;
+        let target = path::make(host.as_fd(), at, Missing::File)?;
+        let tree = mount::clone_tree(terminal.as_fd(), false)?;
+        mount::attach(tree.as_fd(), target.as_fd())?;
         pty::make_standard_streams(terminal.as_fd())?;
         Ok(master)
     }
@@ -708,6 +715,18 @@ fn sysctl_file(key: &str) -> Option<PathBuf> {
             .components()
             .all(|part| matches!(part, Component::Normal(_))))
     .then(|| Path::new("sys").join(file))
+}
+
+/// The other side of a new terminal, set as a container has it.
+fn open_terminal(master: BorrowedFd<'_>, size: Option<(u16, u16)>) -> Result<OwnedFd, Errno> {
+    pty::unlock(master)?;
+    let terminal = pty::open_peer(master)?;
+    let settings = pty::settings(terminal.as_fd())?;
+    pty::set_settings(terminal.as_fd(), &pty::without_onlcr(&settings))?;
+    if let Some(size) = size {
+        pty::set_size(terminal.as_fd(), size)?;
+    }
+    Ok(terminal)
 }
 
 /// Opens the multiplexer of the container's devpts: a new terminal each time.

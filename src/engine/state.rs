@@ -18,12 +18,15 @@ use serde::{Deserialize, Serialize};
 
 use super::resctrl;
 use crate::cgroup;
+use crate::plan::checkpoint::Bind;
 use crate::plan::interface::{Interface, InterfaceKind, Loan};
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::network::{Lease, NetworkName, Published};
 use crate::plan::plugin::PluginNetwork;
 use crate::plan::step::Hook;
-use crate::plan::topology::{End, LastingLink, Move, Origin, Place, Topology, Wire, Workload};
+use crate::plan::topology::{
+    End, LastingLink, Move, Origin, Place, Route, Topology, Wire, Workload,
+};
 use crate::sys::process::ProcessId;
 
 /// The file that says by its size whether a container was made to the end: empty, or not.
@@ -74,6 +77,9 @@ pub struct State {
     pub interfaces: Vec<InterfaceRecord>,
     /// What its first process does after `start`, step by step, for the message when one fails.
     pub release: Vec<ReleaseStep>,
+    /// Its mounts that come from outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub binds: Vec<Bind>,
     /// The hooks that run after `start`.
     pub poststart: Vec<Hook>,
     /// The hooks that run after `delete`.
@@ -192,6 +198,12 @@ pub struct EndRecord {
     pub addresses: Vec<String>,
     /// Those of them that tincan chose.
     pub automatic: Vec<String>,
+    /// The routes through it, in a container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// The MTU that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
 }
 
 impl WireRecord {
@@ -224,6 +236,11 @@ impl WireRecord {
                 .filter(|a| a.automatic)
                 .map(|a| a.addr.to_string())
                 .collect(),
+            routes: match end.at {
+                Place::Host => Vec::new(),
+                Place::Node(_) | Place::Running(_) => end.routes.clone(),
+            },
+            mtu: end.mtu,
         };
         WireRecord {
             ends: [end(&wire.ends[0]), end(&wire.ends[1])],

@@ -3,6 +3,7 @@
 
 pub mod annotation;
 pub mod cgroup;
+pub mod checkpoint;
 pub mod cni;
 pub mod dns;
 pub mod facts;

@@ -53,6 +53,14 @@ pub enum Step {
         /// Columns and rows, where the caller gave them.
         size: Option<(u16, u16)>,
     },
+    /// Open a terminal of the host's, hand its master to the parent, mount it on this file, which is made, and make it the standard
+    /// streams: for a container whose own comes later.
+    Terminal {
+        /// The file.
+        at: PathBuf,
+        /// Columns and rows, where the caller gave them.
+        size: Option<(u16, u16)>,
+    },
     /// Run a hook in the container's namespaces: before pivot_root for createContainer, after it for startContainer.
     Hook(HookKind, Hook),
     /// Make the prepared root the root of the mount namespace, and let go of the old one.
@@ -139,6 +147,13 @@ pub enum Step {
     Seccomp(Filter),
     /// Change the working directory, made where it is missing.
     Chdir(PathBuf),
+    /// Have what is at a path open as this descriptor, for the program that is executed.
+    Offer {
+        /// The path.
+        path: PathBuf,
+        /// The descriptor.
+        descriptor: i32,
+    },
     /// Keep the standard streams and this many descriptors after them, close all others at exec.
     CloseDescriptors {
         /// How many after the standard three stay open.
@@ -528,6 +543,7 @@ impl fmt::Display for Step {
                 write!(f, "link {} to {}", at.display(), target.display())
             }
             Step::Console { .. } => f.write_str("open the terminal"),
+            Step::Terminal { at, .. } => write!(f, "open a terminal at {}", at.display()),
             Step::Hook(kind, hook) => write!(f, "run the {kind} hook {}", hook.path.display()),
             Step::PivotRoot => f.write_str("change to the root"),
             Step::MoveRoot => f.write_str("move to the root"),
@@ -565,6 +581,9 @@ impl fmt::Display for Step {
                 write!(f, "install the seccomp filter of {length} instructions")
             }
             Step::Chdir(dir) => write!(f, "change to the directory {}", dir.display()),
+            Step::Offer { path, descriptor } => {
+                write!(f, "open {} as descriptor {descriptor}", path.display())
+            }
             Step::CloseDescriptors { .. } => f.write_str("close the other descriptors"),
             Step::Find(command) => write!(f, "find {}", command.program()),
             Step::Exec(command) => write!(f, "exec {}", command.program()),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::Restoring;
 use super::hosts::OwnFiles;
 use super::interface::{Interface, InterfaceKind};
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
@@ -148,6 +149,9 @@ pub struct Node {
     /// The networks that plugins of others attach it to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<PluginNetwork>,
+    /// Its processes are made by CRIU, which its first process becomes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<Restoring>,
 }
 
 /// A link of the host's that a bundle asks for (runtime-spec config-linux.md, Network Devices).
@@ -714,6 +718,11 @@ pub enum HostStep {
         /// Which node.
         node: usize,
     },
+    /// Wait until CRIU has made its processes, and record which is the first.
+    Restore {
+        /// Which node.
+        node: usize,
+    },
     /// Record that the containers that outlive tincan are whole: until then they are remainders when their maker is gone.
     Complete {
         /// The first of them.
@@ -803,6 +812,9 @@ impl Topology {
             } else {
                 HostStep::AwaitExec { node }
             });
+            if n.restoring.is_some() {
+                steps.push(HostStep::Restore { node });
+            }
         }
         // All or none: while one is not up, every one is a remainder should tincan be killed. So it is one step for all.
         let stays = self.nodes.iter().position(|node| !node.die_with_parent);
@@ -900,6 +912,7 @@ impl Topology {
             HostStep::Open { node, gate } => (node, format!("open the gate `{gate}`")),
             HostStep::AwaitStart { node } => (node, "wait at the gate `start`".to_owned()),
             HostStep::AwaitExec { node } => (node, "wait for the exec".to_owned()),
+            HostStep::Restore { node } => (node, "wait for CRIU".to_owned()),
             HostStep::Complete { node } => (
                 node,
                 "record that it is whole, and all that stay with it".to_owned(),
@@ -992,6 +1005,7 @@ impl Node {
             own_files: None,
             aliases: Vec::new(),
             plugins: Vec::new(),
+            restoring: None,
         }
     }
 

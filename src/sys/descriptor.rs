@@ -1,8 +1,11 @@
 //! Descriptors that go by their number over an exec.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use rustix::io::{Errno, FdFlags};
+
+use super::errno_of;
 
 /// A descriptor's number, to be told to the program that inherits it.
 pub fn number(fd: BorrowedFd<'_>) -> RawFd {
@@ -30,4 +33,20 @@ pub fn inherited(number: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: it is open, and nobody in this process owns it: it is asked for once, at the program's start, when the process
     // has opened nothing else yet.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Leaves what is at a path open as the descriptor of just this number, for the program that is executed.
+///
+/// # Errors
+/// As open(2); `BUSY` where the number is taken.
+pub fn offer(path: &Path, descriptor: RawFd) -> Result<(), Errno> {
+    let file = std::fs::File::open(path).map_err(|e| errno_of(&e))?;
+    let copy = rustix::io::fcntl_dupfd_cloexec(&file, descriptor)?;
+    if copy.as_raw_fd() != descriptor {
+        return Err(Errno::BUSY);
+    }
+    rustix::io::fcntl_setfd(&copy, FdFlags::empty())?;
+    // The program's from here on.
+    let _ = copy.into_raw_fd();
+    Ok(())
 }

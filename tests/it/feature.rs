@@ -61,6 +61,8 @@ pub enum Need {
     MountsApart,
     /// A second processor, number 1.
     Processors,
+    /// CRIU, on a kernel that has what it needs.
+    Criu,
     /// systemd as process 1, with a bus: the test runs beside it, and not on a machine that is all its own.
     Systemd,
 }
@@ -158,6 +160,10 @@ impl Need {
                 "kernel.unprivileged_userns_clone",
             )
             .or_else(not_alone),
+            Need::Criu => match Command::new("criu").arg("check").output() {
+                Err(_) => Some("there is no criu".to_owned()),
+                Ok(check) => lacks(check.status.success(), "what CRIU needs (criu check)"),
+            },
             Need::Psi => lacks(Path::new("/proc/pressure/cpu").exists(), "PSI"),
         }
     }

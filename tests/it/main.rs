@@ -4,6 +4,7 @@ mod annotations;
 mod attack;
 mod bad_input;
 mod bundle;
+mod checkpoint;
 mod churn;
 mod clean;
 mod cni;
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
         cni::tests(),
         plugins::tests(),
         podman::tests(),
+        checkpoint::tests(),
         churn::tests(),
         dns::tests(),
         namespaces::tests(),

@@ -39,7 +39,7 @@ pub fn tests() -> Vec<Case> {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One side of a terminal, and what has been read there.
-struct Screen {
+pub struct Screen {
     master: File,
     seen: String,
 }
@@ -54,7 +54,7 @@ impl Screen {
 
     /// Waits until the terminal has shown this since the last call.
     #[track_caller]
-    fn shows(&mut self, text: &str) {
+    pub fn shows(&mut self, text: &str) {
         let since = Instant::now();
         while !self.seen.contains(text) {
             let more = self.read(PATIENCE.saturating_sub(since.elapsed()));
@@ -88,7 +88,7 @@ impl Screen {
         count > 0
     }
 
-    fn types(&mut self, keys: &str) {
+    pub fn types(&mut self, keys: &str) {
         self.master
             .write_all(keys.as_bytes())
             .expect("the terminal takes keys");
@@ -235,7 +235,7 @@ fn the_terminal_belongs_to_the_user(host: &Host) {
 }
 
 /// Runs tincan, which has to send a terminal to `./console` meanwhile.
-fn terminal_of(host: &Host, command: &str) -> (String, Screen) {
+pub fn terminal_of(host: &Host, command: &str) -> (String, Screen) {
     let path = host.dir().join("console");
     let listener = UnixListener::bind(&path).expect("a socket");
     host.sh(&format!(

@@ -381,6 +381,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         own_files: None,
         aliases: Vec::new(),
         plugins: Vec::new(),
+        restoring: None,
         name: name.clone(),
         identity: Identity {
             origin: request.origin,
@@ -628,6 +629,7 @@ pub fn host_node(name: &ContainerName, request: HostRequest) -> Node {
         own_files: None,
         aliases: Vec::new(),
         plugins: Vec::new(),
+        restoring: None,
         name: name.clone(),
         identity: Identity {
             origin: Origin::Command,
