@@ -98,7 +98,6 @@ impl CriuArgs {
             None => images.clone(),
         };
         let given = [
-            (self.tcp_established, "--tcp-established"),
             (self.ext_unix_sk, "--ext-unix-sk"),
             (self.shell_job, "--shell-job"),
             (self.file_locks, "--file-locks"),
@@ -109,6 +108,7 @@ impl CriuArgs {
             images,
             work,
             cgroups: self.manage_cgroups_mode,
+            connections: self.tcp_established,
             passed_on: given.map(|(_, option)| (*option).to_owned()).collect(),
         })
     }

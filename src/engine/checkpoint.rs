@@ -15,7 +15,7 @@ use super::error::EngineError;
 use super::hold::{Engine, enter_running};
 use super::state::{State, StateError, Status, Undo, file_error, remove_file, write_json};
 use super::undo;
-use crate::net::wire;
+use crate::net::{nft, wire};
 use crate::plan::checkpoint::{
     self, Bind, DUMP_LOG, Extent, LinkRecord, OuterMount, RECORD, Record, Settings, Subject,
 };
@@ -178,6 +178,18 @@ pub fn keep(
     if extent != Extent::Memory {
         write_json(&settings.images.join(RECORD), &record)?;
     }
+    // Until nothing leads there any more, if it ends.
+    let _still = match subject.network {
+        Some(_) if settings.connections && extent != Extent::Memory => {
+            let (netns, _) = enter_running(engine, &state.id)?;
+            let still = nft::still(netns.as_fd());
+            Some(still.map_err(|cause| {
+                let errno = crate::sys::errno_of(&cause);
+                EngineError::of_deed(&state.id, "keep its network still", errno)
+            })?)
+        }
+        _ => None,
+    };
     let words = checkpoint::dump(&criu.display().to_string(), &subject, settings, extent);
     let run = Command::new(criu)
         .args(&words[1..])

@@ -200,6 +200,7 @@ impl Child<'_> {
             }
             Step::Chdir(dir) => rootfs.change_directory(dir)?,
             Step::Offer { path, descriptor } => descriptor::offer(path, *descriptor)?,
+            Step::SetOutputAside { descriptor } => set_output_aside(*descriptor)?,
             Step::CloseDescriptors { preserve } => process::close_on_exec_from(3 + preserve)?,
             Step::Find(command) => self.find(index, command)?,
             Step::Exec(command) => return Err(Stop::Failed(self.exec(command, rootfs)?)),
@@ -378,6 +379,14 @@ fn detach_streams() -> Result<(), Errno> {
         rustix::stdio::dup2_stderr(&null)?;
     }
     Ok(())
+}
+
+/// Keeps the standard output by another number, and gives its own to the null device.
+fn set_output_aside(descriptor: i32) -> Result<(), Errno> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    descriptor::leave_open(rustix::stdio::stdout(), descriptor)?;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::stdio::dup2_stdout(&openat(CWD, "/dev/null", flags, Mode::empty())?)
 }
 
 /// Gives the standard streams to a user, who could not open `/dev/stdout` again otherwise, as in runc. The group stays: a

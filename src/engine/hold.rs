@@ -34,6 +34,7 @@ use crate::cgroup::{self, Group};
 use crate::net::dns::WayOut;
 use crate::net::interface;
 use crate::net::netlink::{Netlink, Refused};
+use crate::net::nft::{self, Stillness};
 use crate::net::wire::{self, Site};
 use crate::plan::checkpoint;
 use crate::plan::facts::{CgroupLayout, Confinement, Manager};
@@ -105,6 +106,8 @@ struct Held<'a> {
     start: Option<OwnedFd>,
     /// The last gate that its process said it is at.
     waits_at: Option<Gate>,
+    /// Its network is still, for as long as this is there.
+    still: Option<Stillness>,
 }
 
 /// A process that performs a node's steps.
@@ -467,6 +470,21 @@ impl<'a> Raising<'a> {
                     },
                 )
             }
+            HostStep::Still { node } => {
+                self.network(node)?;
+                let held = &mut self.held[node];
+                let opened = held.process.as_ref().and_then(|it| it.network.as_ref());
+                let (netns, _) = opened.expect("just opened");
+                let still = nft::still(netns.as_fd()).map_err(|cause| {
+                    EngineError::of_deed(
+                        &held.node.name,
+                        "keep its network still",
+                        errno_of(&cause),
+                    )
+                })?;
+                held.still = Some(still);
+                Ok(())
+            }
             HostStep::NameNetns { node } => self.name_netns(node),
             HostStep::Remove { index } => {
                 let removal = &self.topology.removals[index];
@@ -630,6 +648,7 @@ impl<'a> Raising<'a> {
             group: None,
             start: None,
             waits_at: None,
+            still: None,
         });
         if let Some(own) = &node.own_files {
             self.engine.root.networks().make_own(&node.name, own)?;
@@ -1010,6 +1029,7 @@ impl<'a> Raising<'a> {
             node,
             state,
             process,
+            still,
             ..
         } = &mut self.held[index];
         let container = &node.name;
@@ -1032,10 +1052,12 @@ impl<'a> Raising<'a> {
         let written = written.map_err(failed("read which process CRIU has made"))?;
         let first = written.trim().parse().map_err(|_| Errno::INVAL);
         let first: i32 = first.map_err(failed("read which process CRIU has made"))?;
+        // It may have ended already, and is there until somebody waits for it: it is tincan's child as CRIU was.
         let look = "look at the process that CRIU has made";
         let id = ProcessId::of(first).map_err(|e| failed(look)(errno_of(&e)))?;
-        process.pidfd = id.open().ok_or(Errno::SRCH).map_err(failed(look))?;
+        process.pidfd = process::open(first).map_err(failed(look))?;
         process.pid = first;
+        drop(still.take());
         state.process = Some(id);
         Ok(self.engine.root.save(state)?)
     }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
@@ -16,6 +16,7 @@ use crate::plan::name::LinkName;
 use crate::plan::net::Protocol;
 use crate::plan::network::{Network, Published};
 use crate::sys::channel;
+use crate::sys::netns;
 
 /// Messages of nftables: the subsystem's number is the upper byte of their type (NFNL_SUBSYS_NFTABLES).
 const NFTABLES: u16 = 10;
@@ -404,6 +405,37 @@ pub fn remove(network: &Network) -> io::Result<()> {
     }
 }
 
+/// A network namespace that nothing comes to and nothing leaves, until this is dropped or tincan ends: the table that sees to it is the
+/// socket's and goes with it (NFT_TABLE_F_OWNER, Linux 5.12).
+pub struct Stillness {
+    _owner: Socket,
+}
+
+/// Keeps a network namespace still: what comes for a connection whose socket is not there would be answered by its end.
+///
+/// # Errors
+/// Where the kernel has no nftables, or no tables with owners.
+pub fn still(netns: BorrowedFd<'_>) -> io::Result<Stillness> {
+    const TABLE: &str = "tincan-still";
+    // NFT_TABLE_F_OWNER
+    const OWNED: u32 = 2;
+    let mut batch = Batch::default();
+    let mut table = Attributes::default();
+    table.text(1, TABLE); // NFTA_TABLE_NAME
+    table.number(2, OWNED); // NFTA_TABLE_FLAGS
+    batch.message(NEW_TABLE, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &table);
+    for (chain, hook) in [
+        ("in", libc::NF_INET_LOCAL_IN),
+        ("out", libc::NF_INET_LOCAL_OUT),
+    ] {
+        batch.chain(TABLE, chain, "filter", hook, 0); // NF_IP_PRI_FILTER
+        batch.rule(TABLE, chain, &|it| it.drop());
+    }
+    let owner = netns::within(netns, || Socket::new(NETLINK_NETFILTER))??;
+    batch.exchange_over(&owner, true)?;
+    Ok(Stillness { _owner: owner })
+}
+
 /// The expressions of a rule, each of which goes on only where it holds.
 #[derive(Default)]
 struct Expressions(Attributes);
@@ -702,7 +734,16 @@ impl Batch {
     }
 
     /// Sends the messages, framed as a batch where they change something, and reads the answers.
-    fn exchange(mut self, changes: bool) -> io::Result<()> {
+    fn exchange(self, changes: bool) -> io::Result<()> {
+        let socket = Socket::new(NETLINK_NETFILTER)?;
+        let exchanged = self.exchange_over(&socket, changes);
+        // Whoever closes such a socket waits until what anybody has deleted is freed, which takes 10 ms and more (`nft_rcv_nl_event` in
+        // net/netfilter/nf_tables_api.c).
+        let _ = channel::close_behind(socket.as_fd());
+        exchanged
+    }
+
+    fn exchange_over(mut self, socket: &Socket, changes: bool) -> io::Result<()> {
         if changes {
             let mut framed = Batch::default();
             framed.frame(BATCH_BEGIN, libc::NLM_F_REQUEST, 0, NFTABLES, &[]);
@@ -711,11 +752,7 @@ impl Batch {
             framed.frame(BATCH_END, libc::NLM_F_REQUEST, 0, NFTABLES, &[]);
             self.bytes = framed.bytes;
         }
-        let socket = Socket::new(NETLINK_NETFILTER)?;
         socket.send_to(&self.bytes, &SocketAddr::new(0, 0), 0)?;
-        // Whoever closes such a socket waits until what anybody has deleted is freed, which takes 10 ms and more (`nft_rcv_nl_event` in
-        // net/netfilter/nf_tables_api.c).
-        let _ = channel::close_behind(socket.as_fd());
         let mut answered = 0;
         while answered < self.answered {
             // The answers are there when the call returns: the kernel does all in the sender's context (`netlink_unicast_kernel`).

@@ -25,6 +25,9 @@ pub const RESTORE_LOG: &str = "restore.log";
 const NETWORK_KEY: &str = "extRootNetNS";
 const PID_KEY: &str = "extRootPidNS";
 
+/// The descriptor by which CRIU has the standard output that is not its own but the container's: behind all that is open before.
+const OUTPUT: i32 = 100;
+
 /// Where a container's terminal is mounted.
 const CONSOLE: &str = "/dev/console";
 
@@ -65,6 +68,8 @@ pub struct Settings {
     pub work: PathBuf,
     /// What is done with cgroups.
     pub cgroups: CgroupsMode,
+    /// With connections of TCP.
+    pub connections: bool,
     /// CRIU's options that are just passed on.
     pub passed_on: Vec<String>,
 }
@@ -233,6 +238,9 @@ fn begin(criu: &str, verb: &str, settings: &Settings, log: &str, root: &Path) ->
     words.push(format!("--manage-cgroups={}", settings.cgroups.word()));
     // A bind that gets what is mounted at its source later gets it again.
     words.push("--enable-external-masters".to_owned());
+    if settings.connections {
+        words.push("--tcp-established".to_owned());
+    }
     words.extend(settings.passed_on.iter().cloned());
     words
 }
@@ -250,6 +258,8 @@ pub struct Restoring {
     pub log: PathBuf,
     /// The mounts that come from outside, which CRIU makes.
     pub binds: Vec<Bind>,
+    /// There are connections of TCP, in a network namespace: what comes for them before they are there would be answered by their end.
+    pub connections: bool,
 }
 
 /// Refuses what CRIU does not do with a container, before anything is done.
@@ -301,6 +311,11 @@ pub fn restore(
     }
     for (number, stream) in record.streams.iter().enumerate() {
         if let Some(stream) = stream {
+            let number = if number == 1 {
+                OUTPUT.to_string()
+            } else {
+                number.to_string()
+            };
             option("--inherit-fd", format!("fd[{number}]:{stream}"));
         }
     }
@@ -321,8 +336,7 @@ pub fn restore(
             format!("mnt[{}]:{}", text(&mount.at), text(&source)),
         );
     }
-    // Behind all that is open before.
-    let mut next = 100;
+    let mut next = OUTPUT + 1;
     let mut offers = Vec::new();
     let mut offer = |path: PathBuf, key: &str| {
         offers.push(Step::Offer {
@@ -402,6 +416,8 @@ pub fn restore(
     }
     steps.push(Step::Gate(Gate::Wired));
     steps.push(Step::CloseDescriptors { preserve: 0 });
+    // CRIU's own words are not the container's.
+    steps.push(Step::SetOutputAside { descriptor: OUTPUT });
     steps.extend(offers);
     steps.push(Step::Exec(Command {
         args: words,
@@ -417,6 +433,7 @@ pub fn restore(
         pid_file,
         log: settings.work.join(RESTORE_LOG),
         binds,
+        connections: settings.connections && record.network,
     });
     Ok(())
 }

@@ -154,6 +154,11 @@ pub enum Step {
         /// The descriptor.
         descriptor: i32,
     },
+    /// Have the standard output as this descriptor, and the null device in its place, for the program that is executed.
+    SetOutputAside {
+        /// The descriptor.
+        descriptor: i32,
+    },
     /// Keep the standard streams and this many descriptors after them, close all others at exec.
     CloseDescriptors {
         /// How many after the standard three stay open.
@@ -583,6 +588,9 @@ impl fmt::Display for Step {
             Step::Chdir(dir) => write!(f, "change to the directory {}", dir.display()),
             Step::Offer { path, descriptor } => {
                 write!(f, "open {} as descriptor {descriptor}", path.display())
+            }
+            Step::SetOutputAside { descriptor } => {
+                write!(f, "have the standard output as descriptor {descriptor}")
             }
             Step::CloseDescriptors { .. } => f.write_str("close the other descriptors"),
             Step::Find(command) => write!(f, "find {}", command.program()),

@@ -656,6 +656,11 @@ pub enum HostStep {
         /// Which node.
         node: usize,
     },
+    /// Let nothing come to its network namespace and nothing leave it, until CRIU has made its connections.
+    Still {
+        /// Which node.
+        node: usize,
+    },
     /// Give its network namespace a name for `ip netns`.
     NameNetns {
         /// Which node.
@@ -775,6 +780,9 @@ impl Topology {
             if n.loopback {
                 steps.push(HostStep::Loopback { node });
             }
+            if n.restoring.as_ref().is_some_and(|it| it.connections) {
+                steps.push(HostStep::Still { node });
+            }
             if n.netns_name.is_some() {
                 steps.push(HostStep::NameNetns { node });
             }
@@ -892,6 +900,7 @@ impl Topology {
             }
             HostStep::Outside { node } => (node, "lead it to the outside by pasta".to_owned()),
             HostStep::Loopback { node } => (node, "raise lo".to_owned()),
+            HostStep::Still { node } => (node, "keep the network still".to_owned()),
             HostStep::NameNetns { node } => (node, "name the network namespace".to_owned()),
             HostStep::Plugins { node } => {
                 let attach = |network: &PluginNetwork| {

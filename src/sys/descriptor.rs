@@ -1,6 +1,6 @@
 //! Descriptors that go by their number over an exec.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use rustix::io::{Errno, FdFlags};
@@ -38,10 +38,18 @@ pub fn inherited(number: RawFd) -> Result<OwnedFd, Errno> {
 /// Leaves what is at a path open as the descriptor of just this number, for the program that is executed.
 ///
 /// # Errors
-/// As open(2); `BUSY` where the number is taken.
+/// As open(2) and [`leave_open`].
 pub fn offer(path: &Path, descriptor: RawFd) -> Result<(), Errno> {
     let file = std::fs::File::open(path).map_err(|e| errno_of(&e))?;
-    let copy = rustix::io::fcntl_dupfd_cloexec(&file, descriptor)?;
+    leave_open(file.as_fd(), descriptor)
+}
+
+/// Leaves what is open as another descriptor, of just this number, for the program that is executed.
+///
+/// # Errors
+/// `BUSY` where the number is taken.
+pub fn leave_open(fd: BorrowedFd<'_>, descriptor: RawFd) -> Result<(), Errno> {
+    let copy = rustix::io::fcntl_dupfd_cloexec(fd, descriptor)?;
     if copy.as_raw_fd() != descriptor {
         return Err(Errno::BUSY);
     }

@@ -293,6 +293,15 @@ impl Ended {
     }
 }
 
+/// A descriptor of the process of this number, be it dead or not: of a child that was not waited for yet it is the right one.
+///
+/// # Errors
+/// As pidfd_open(2).
+pub fn open(pid: i32) -> Result<OwnedFd, Errno> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+}
+
 /// The number of the process behind a pidfd, from `/proc/self/fdinfo` (pidfd_open(2)).
 ///
 /// # Errors

@@ -1,8 +1,10 @@
 //! `tincan checkpoint` and `tincan restore`.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -18,6 +20,7 @@ pub fn tests() -> Vec<Case> {
         a_copy_is_kept_of_one_that_goes_on needs [Root, Criu],
         what_was_in_memory_comes_first needs [Root, Criu],
         links_come_back_with_their_addresses needs [Root, Criu, Nftables],
+        a_connection_goes_on needs [Root, Criu, Nftables],
         binds_show_what_is_there_then needs [Root, Criu],
         pipes_are_those_of_the_caller needs [Root, Criu],
         a_terminal_is_sent_again needs [Root, Criu],
@@ -247,6 +250,48 @@ fn links_come_back_with_their_addresses(host: &Host) {
     let wanted = "tincan: address 10.9.0.3 of network lan0 is leased to container other\n";
     assert_eq!(said, wanted);
     end(host, "other");
+    remove(host, "lan0");
+}
+
+fn a_connection_goes_on(host: &Host) {
+    create(host, &["lan0", "--subnet", "10.9.0.0/24"]);
+    let bundle = bundle(host, "b", "exec nc -l -p 5000 -e cat", |spec| {
+        spec["annotations"] = json!({"io.tincan.net.0": "lan0"});
+    });
+    quietly(host, &["run", "--detach", "--bundle", &bundle, "c1"]);
+    let mut connection = None;
+    host.wait_until("it listens", || {
+        connection = TcpStream::connect("10.9.0.2:5000").ok();
+        connection.is_some()
+    });
+    let mut connection = connection.expect("just connected");
+    let patience = Duration::from_secs(30);
+    let timed = connection.set_read_timeout(Some(patience));
+    timed.expect("a socket takes a time");
+    let mut echoes = |word: &[u8; 4]| {
+        connection.write_all(word).expect("it is open");
+        let mut heard = [0; 4];
+        connection.read_exact(&mut heard).expect("it is open");
+        assert_eq!(heard, *word);
+    };
+    echoes(b"tin\n");
+    let said = host
+        .tincan(["checkpoint", "--image-path", "images", "c1"])
+        .fails(125);
+    assert!(
+        said.starts_with("tincan: c1: criu dump: ") && said.contains("--tcp-established"),
+        "{said}"
+    );
+    echoes(b"can\n");
+    checkpoint(host, &["--tcp-established", "--leave-running", "c1"]);
+    echoes(b"one\n");
+    checkpoint(host, &["--tcp-established", "c1"]);
+    restore(host, &bundle, &["--tcp-established", "c1"]);
+    echoes(b"two\n");
+    // What is closed by one side alone keeps a namespace for a while.
+    drop(connection);
+    host.wait_until("it has ended", || status(host, "c1") == "stopped");
+    end(host, "c1");
     remove(host, "lan0");
 }
 

@@ -43,6 +43,8 @@ pub fn tests() -> Vec<Case> {
         kills_in_a_bundles_run,
         errors_in_create,
         kills_in_create,
+        errors_in_restore needs [Root, Criu, Nftables],
+        kills_in_restore needs [Root, Criu, Nftables],
         faults_in_a_run_with_plugins needs [Root, Nftables],
         faults_in_cni_add needs [Root, Nftables],
         faults_in_cni_del needs [Root, Nftables],
@@ -698,6 +700,33 @@ fn errors_in_create(host: &Host) {
 
 fn kills_in_create(host: &Host) {
     create(host, Fault::Kill);
+}
+
+fn restore(host: &Host, fault: Fault) {
+    let bundle = bundle(host, &["sh", "-c", "while :; do sleep 0.1; done"]);
+    let run = ["run", "-d", "-b", &bundle, "--net", "172.16.0.1/16", "f"];
+    assert_eq!(quiet(host, &run, NO_FAULT).code, Some(0));
+    host.tincan(["checkpoint", "--image-path", "images", "f"])
+        .ok();
+    let images = ["--image-path", "images", "--tcp-established"];
+    let args = [&["restore", "-d", "-b", &bundle, "f"][..], &images].concat();
+    let (sides, after) = (&["host", "f"], &[END_F][..]);
+    Walk {
+        host,
+        args,
+        sides,
+        fault,
+        after,
+    }
+    .go();
+}
+
+fn errors_in_restore(host: &Host) {
+    restore(host, Fault::Error);
+}
+
+fn kills_in_restore(host: &Host) {
+    restore(host, Fault::Kill);
 }
 
 /// By tincan's own plugin, which is undone by another call of it.
