@@ -1,6 +1,7 @@
 //! `make bench`: tincan beside its peers, interleaved in one run on a disposable machine, so that what disturbs one
 //! disturbs all. Absolute times are this machine's; the ratios are what carries over.
 
+mod bare;
 #[path = "../tests/it/machine.rs"]
 mod machine;
 
@@ -9,6 +10,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -681,6 +683,8 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
             delete.args(["delete", "-f", &format!("n{n}")]);
             delete
         });
+        settle_links(links_before);
+        let bare = bare_crowd(setting, net, many);
         let row = |what: &str, values: Result<Vec<f64>, String>| Row {
             what: what.to_owned(),
             values,
@@ -701,6 +705,14 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
                 "all stopped, as many at a time as there are processors",
                 stopped_together.map(|it| vec![it]),
             ),
+            row(
+                "the bare system calls of all starts, as many at a time",
+                bare.clone().map(|(started, _)| vec![started]),
+            ),
+            row(
+                "… of all stops, as many at a time",
+                bare.map(|(_, stopped)| vec![stopped]),
+            ),
         ];
         for (row, most) in rows[4..].iter_mut().zip([1500.0, 1000.0]) {
             let met = row.median().is_some_and(|taken| taken <= most);
@@ -708,7 +720,10 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
         }
         let table = Table {
             title,
-            about: format!("`run -d --net` and `delete -f` of {many} containers."),
+            about: format!(
+                "`run -d --net` and `delete -f` of {many} containers; and of as many nothing but what they ask of the kernel, namespaces, \
+                 mounts and wires, by one program, without cgroups, limits, state and names (benches/bare.rs)."
+            ),
             unit: "ms",
             reference: 0,
             rows,
@@ -720,6 +735,33 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
     tables
 }
 
+/// The same crowd by bare system calls: how long all starts and all stops take, in milliseconds.
+fn bare_crowd(setting: &Setting, network: &str, count: usize) -> Result<(f64, f64), String> {
+    let said = |error: std::io::Error| format!("bare system calls: {error}");
+    let bridge = fs::read_to_string(format!("/sys/class/net/{network}/ifindex")).map_err(said)?;
+    let over = Path::new(machine::WORK).join("bare");
+    fs::create_dir_all(&over).map_err(said)?;
+    let bare = bare::Bare {
+        rootfs: setting.rootfs.clone(),
+        over,
+        bridge: bridge.trim().parse().expect("a link's number"),
+        both: network == NETWORKS[1].0,
+    };
+    let up = Mutex::new(Vec::new());
+    let started = all_at_once(count, |n| {
+        let n = u16::try_from(n + 2).expect("not that many");
+        let one = bare.start(n).map_err(said)?;
+        up.lock().expect("nobody panics").push(one);
+        Ok(())
+    });
+    let up = up.into_inner().expect("nobody panics");
+    let stopped = all_at_once(up.len(), |n| {
+        let (pid, link) = &up[n];
+        bare::stop(*pid, link).map_err(said)
+    });
+    Ok((started?, stopped?))
+}
+
 /// Waits until the kernel has freed what was deleted, which it does behind; a minute at most.
 fn settle_links(links_before: usize) {
     let _ = (0..12).any(|_| machine::settles(|| links() == links_before));
@@ -727,6 +769,22 @@ fn settle_links(links_before: usize) {
 
 /// How long so many commands take, in milliseconds, when as many run at a time as there are processors.
 fn together(count: usize, command: impl Fn(usize) -> Command + Sync) -> Result<f64, String> {
+    all_at_once(count, |n| {
+        let mut command = command(n);
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+        let status = command.status().map_err(|error| error.to_string())?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("{command:?}: {status}")),
+        }
+    })
+}
+
+/// The same of any deeds.
+fn all_at_once(
+    count: usize,
+    deed: impl Fn(usize) -> Result<(), String> + Sync,
+) -> Result<f64, String> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let work = || {
@@ -735,12 +793,7 @@ fn together(count: usize, command: impl Fn(usize) -> Command + Sync) -> Result<f
             if n >= count {
                 return Ok(());
             }
-            let mut command = command(n);
-            let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-            let status = command.status().map_err(|error| error.to_string())?;
-            if !status.success() {
-                return Err(format!("{command:?}: {status}"));
-            }
+            deed(n)?;
         }
     };
     let since = Instant::now();
