@@ -23,6 +23,16 @@ use crate::plan::topology::Node;
 use crate::sys::channel::{self, Report};
 use crate::sys::{credentials, descriptor, errno_of, process, schedule, seccomp};
 
+/// Before a process is made that will be in another user namespace: has it inherit the hard limits that it is to have. There, nobody may raise
+/// one, not even for the root that made it (getrlimit(2), which asks for CAP_SYS_RESOURCE in the machine's own user namespace).
+pub fn allow_limits(node: &Node) {
+    for step in &node.steps {
+        if let Step::Rlimit(limit) = step {
+            credentials::raise_hard_limit(limit.resource, limit.hard);
+        }
+    }
+}
+
 /// What the child takes with it into its life.
 pub struct Child<'a> {
     /// Its node.

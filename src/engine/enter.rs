@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::child::Child;
+use super::child::{self, Child};
 use super::error::EngineError;
 use super::hold::{Birth, Engine, HeldProcess, Up, clone_joined, oci_state};
 use super::hook::{self, HookFailed, Why};
@@ -127,6 +127,9 @@ impl Engine {
         let target = first.open().ok_or_else(not_running)?;
         let flags = foreign_namespaces(first.pid).map_err(failed("look at its namespaces"))?;
         let signal_mask = process::block_signals().expect("sigprocmask takes any set");
+        if flags & NamespaceKind::User.clone_flag() != 0 {
+            child::allow_limits(node);
+        }
         let born = channel::pair().and_then(|(ours, theirs)| {
             let interrupts = Interrupts::hear()?;
             let v2 = entrances.and_then(Entrances::v2_dir);

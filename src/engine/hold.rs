@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::binds;
 use super::checkpoint::{CriuFailed, Verb};
-use super::child::Child;
+use super::child::{self, Child};
 use super::dns;
 use super::error::EngineError;
 use super::fault;
@@ -761,6 +761,9 @@ impl<'a> Raising<'a> {
                 Some(channel::listen(&socket).map_err(failed("make the start socket"))?);
         }
         let binds = binds::prepare(node)?;
+        if node.namespaces.contains_key(&NamespaceKind::User) {
+            child::allow_limits(node);
+        }
         let held = &self.held[index];
         let group = held.group.as_ref();
         let cgroup = group.and_then(Group::v2_dir);

@@ -108,6 +108,20 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     }
 }
 
+/// Raises the hard limit of a resource to this at least, for this process and those that it makes from now on (prlimit(2)). Without the right to
+/// it stays as it is.
+pub fn raise_hard_limit(resource: u32, hard: u64) {
+    let mut now = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: no new limit is given, the old one outlives the call, and the kernel checks the number.
+    let told = unsafe { libc::prlimit64(0, resource, std::ptr::null(), &raw mut now) };
+    if told == 0 && now.rlim_max < hard {
+        let _ = set_rlimit(resource, now.rlim_cur, hard);
+    }
+}
+
 /// Joins a new session keyring of this name (KEYCTL_JOIN_SESSION_KEYRING(2const)).
 ///
 /// # Errors

@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use caps::{CapSet, Capability};
+
 /// Something that not every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -63,6 +65,8 @@ pub enum Need {
     Processors,
     /// CRIU, on a kernel that has what it needs.
     Criu,
+    /// A root that may raise limits.
+    SysResource,
     /// systemd as process 1, with a bus: the test runs beside it, and not on a machine that is all its own.
     Systemd,
 }
@@ -76,6 +80,10 @@ impl Need {
                 Path::new("/sys/devices/system/cpu/cpu1").exists(),
                 "a second processor",
             ),
+            Need::SysResource => {
+                let may = caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE);
+                (!may.unwrap_or(false)).then(|| "root is without CAP_SYS_RESOURCE here".to_owned())
+            }
             Need::TmpfsIds => lacks(version() >= (6, 3), "mapped ids of a tmpfs"),
             Need::MountsApart => lacks(
                 version() >= (6, 15),

@@ -11,6 +11,7 @@ pub fn tests() -> Vec<Case> {
         a_user_namespace_is_wired_and_limited needs [Root],
         a_user_namespace_keeps_the_hosts_network needs [Root],
         a_user_namespace_has_what_its_root_does_not_reach needs [Root],
+        a_user_namespace_has_limits_over_its_makers needs [Root, SysResource],
         every_kind_is_joined_by_path needs [Root],
         a_user_namespace_is_joined_by_path needs [Root],
         a_mount_namespace_is_joined_as_it_is needs [Root],
@@ -157,6 +158,22 @@ fn a_user_namespace_has_what_its_root_does_not_reach(host: &Host) {
     // What was mounted inside has gone with it, and never was here.
     assert_eq!(host.sh("grep -c /closed/dir /proc/mounts"), "1\n");
     host.sh("umount closed/dir; rm -r closed");
+}
+
+fn a_user_namespace_has_limits_over_its_makers(host: &Host) {
+    let bundle = bundle(host, "limits", "ulimit -Hn; sleep 1000", |spec| {
+        with_ids(spec);
+        spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 1000, "hard": 3000}]);
+    });
+    give_rootfs(host, &bundle);
+    let tincan = Host::TINCAN;
+    host.sh(&format!(
+        "ulimit -n 2000; {tincan} run --detach --bundle {bundle} c1 </dev/null >log 2>&1"
+    ));
+    host.wait_until("it has looked", || host.sh("cat log") == "3000\n");
+    let exec = format!("ulimit -n 2000; {tincan} exec c1 sh -c 'ulimit -Hn'");
+    assert_eq!(host.sh(&exec), "3000\n");
+    host.tincan(["delete", "--force", "c1"]).ok();
 }
 
 /// A container that stays, made with these changes, and its first process.
