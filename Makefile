@@ -3,6 +3,7 @@
 # make test       install what the tests need, and run them all
 # make test-churn 200 containers that come to networks and leave them at random, for a minute
 # make test-e2e   real clients: containerd, Docker, podman and buildah, with tincan as their runtime (CLIENTS=podman: one; RUNTIME=runc: without tincan)
+# make test-e2e-vm  podman, as root and as a user, with systemd and cgroup v2, in virtual machines (RUNTIME=crun: without tincan)
 # make test-vm    the same tests under other kernels, with systemd and cgroup v2, as root and as a user, in virtual machines
 # make fuzz       feed the readers of what comes from outside with what nobody wrote, FUZZ_SECONDS for each of them
 # make check      format and lints, warnings denied
@@ -20,6 +21,8 @@ E2E_PACKAGES := aardvark-dns buildah busybox-static catatonit containerd contain
 VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs kmod qemu-system-x86 xz-utils
 # In the virtual machines.
 GUEST_PACKAGES := apparmor busybox-static criu dbus iproute2 iputils-ping kmod libpam-systemd netbase nftables passt procps runc secilc systemd-sysv uidmap wireguard-tools
+# In those of test-e2e-vm.
+E2E_GUEST_PACKAGES := aardvark-dns busybox-static catatonit crun dbus dbus-user-session iproute2 kmod libpam-systemd netavark netbase nftables passt podman procps systemd-sysv uidmap
 BENCH_PACKAGES := busybox-static iproute2 iputils-ping iperf3 crun runc bubblewrap containernetworking-plugins podman netavark iptables nftables
 ROOTFS_PACKAGES := busybox-static debootstrap
 FUZZ_PACKAGES := g++
@@ -36,6 +39,8 @@ KERNELS ?= bookworm trixie
 VM_IMAGES ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tincan/vm
 # Whose tests `make test-e2e` runs, each a script in tests/e2e.
 CLIENTS ?= containerd docker podman buildah
+# The suite of Debian that `make test-e2e-vm` boots: its podman is the one that is tried.
+E2E_SUITE ?= trixie
 # How long `make fuzz` feeds each target.
 FUZZ_SECONDS ?= 900
 DESTDIR ?=
@@ -55,7 +60,7 @@ LAYOUT := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(com
 STATIC := LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH="$$(dirname "$$(gcc -print-file-name=libseccomp.a)")" RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(LAYOUT)"
 RELEASE := --locked --target $(TRIPLE)
 
-.PHONY: build demo test test-churn test-packages test-e2e test-vm vm-packages fuzz check order bench rootfs install clean
+.PHONY: build demo test test-churn test-packages test-e2e test-e2e-vm test-vm vm-packages fuzz check order bench rootfs install clean
 .DELETE_ON_ERROR:
 
 # Installs those of $(1) that are missing. None of them is to start a service of its own (policy-rc.d: invoke-rc.d(8)).
@@ -109,6 +114,12 @@ test-e2e: build
 	    TINCAN=$(TINCAN) tests/e2e/$$client.sh || failed="$$failed $$client"; \
 	done; \
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
+
+test-e2e-vm: build vm-packages
+	$(call need_root,test-e2e-vm)
+	@mkdir -p $(VM) $(VM_IMAGES)/e2e
+	flock $(VM_IMAGES)/e2e tests/vm/image.sh $(VM_IMAGES)/e2e $(E2E_SUITE) "$(E2E_GUEST_PACKAGES)"
+	tests/e2e/vm.sh $(VM_IMAGES)/e2e $(VM)/e2e $(TINCAN) $(E2E_SUITE)
 
 test-vm: vm-packages
 	$(call need_root,test-vm)

@@ -70,7 +70,8 @@ is_confined() {
     says 42 run --sysctl net.ipv4.ping_group_range='0 42' busybox cat /proc/sys/net/ipv4/ping_group_range
     says crw run --device /dev/fuse busybox ls -l /dev/fuse
     exits 0 run --device /dev/fuse busybox sh -c ': </dev/fuse'
-    says 'Operation not permitted' fails run --device /dev/fuse:/dev/fuse:r busybox sh -c ': </dev/fuse; : >/dev/fuse'
+    # No rules for devices are a user's.
+    [ -n "$as_user" ] || says 'Operation not permitted' fails run --device /dev/fuse:/dev/fuse:r busybox sh -c ': </dev/fuse; : >/dev/fuse'
     says 1:9 run -v /dev/urandom:/dev/random busybox stat -c %t:%T /dev/random
     says 'Operation not permitted' fails run --cap-add mknod busybox sh -c 'mknod /d c 10 229; : </d'
 }

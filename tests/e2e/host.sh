@@ -3,6 +3,9 @@
 # host: new namespaces of all kinds but user, a sub-tree in each cgroup hierarchy, a copy of /etc, and an empty /run, /var/lib, /var/tmp,
 # /opt and /dev/shm, in memory. $E2E is a directory to work in, with the root file system of a busybox in `rootfs`.
 #
+# In a virtual machine of its own (see vm.sh) that is not needed: with TINCAN_TEST_OWN_MACHINE the script runs where it is, on cgroups of
+# version 2 with systemd, as root or as a user.
+#
 # TINCAN is the program, target/tincan by default. RUNTIME is the runtime that the client is to use, tincan by default; RUNTIME=runc
 # shows what the client and the machine do without tincan.
 
@@ -15,7 +18,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 # How long the whole script may take, and one command or one condition in it.
 script_limit=600
-command_limit=60
+command_limit=$((60 * ${TINCAN_TEST_SLOWNESS:-1}))
 
 # The mount point, type and options of each cgroup hierarchy; of a v1 mount's options, those that say which it is.
 hierarchies() {
@@ -120,7 +123,17 @@ things() {
     local pid own_group
     ip -o -br link | awk '{ print "link", $1 }'
     ip netns list | sed 's/^/netns /'
-    awk '{ print "mount", $5 }' /proc/self/mountinfo
+    # systemd mounts that one when somebody opens /dev/fuse.
+    awk '$5 != "/sys/fs/fuse/connections" { print "mount", $5 }' /proc/self/mountinfo
+    if [ -n "$own_machine" ]; then
+        # systemd's own services come and go.
+        find /sys/fs/cgroup -type d -name '*libpod*' | sed 's/^/cgroup /'
+        find "${XDG_RUNTIME_DIR:-/run}/tincan" -mindepth 1 2>/dev/null | sed 's/^/state /'
+        find /proc -maxdepth 2 -name exe -lname "$runtime" 2>/dev/null | sed 's/^/process /'
+        # shellcheck disable=SC2086 # a word or none
+        systemctl $as_user list-units --all --plain --no-legend '*libpod*' | awk '{ print "unit", $1 }'
+        return
+    fi
     find /sys/fs/cgroup -mindepth 2 -type d | sed 's/^/cgroup /'
     find /run/tincan -mindepth 1 2>/dev/null | sed 's/^/state /'
     # The script's own group, with the daemon that it started, does not count.
@@ -257,5 +270,15 @@ finish() {
     exit 0
 }
 
-[ "${E2E:-}" = /run/e2e ] && [ $$ = 1 ] || make_host
-mount_everything
+# Of a machine that is the script's own.
+own_machine=${TINCAN_TEST_OWN_MACHINE:-}
+as_user=
+if [ -n "$own_machine" ]; then
+    [ "$(id -u)" = 0 ] || as_user=--user
+    E2E=$(mktemp -d)
+    "$here/../../rootfs-examples/busybox/make.sh" "$E2E/rootfs"
+    cd "$E2E"
+else
+    [ "${E2E:-}" = /run/e2e ] && [ $$ = 1 ] || make_host
+    mount_everything
+fi

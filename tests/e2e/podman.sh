@@ -1,5 +1,5 @@
 #!/bin/bash
-# podman with tincan as its runtime. See host.sh.
+# podman with tincan as its runtime. See host.sh. In a machine with systemd that is who makes cgroups, root's or the user's.
 engine=podman
 . "$(dirname "$0")/host.sh"
 . "$here/engine.sh"
@@ -17,29 +17,49 @@ remove() {
     within podman rm -f -i -t 0 "$@"
 }
 
-# value HIERARCHY NAME FILE: what a file of the container's cgroup has.
-value() {
-    cat "/sys/fs/cgroup/$1/libpod_parent/libpod-$(field "$2" .Id)/$3"
+# limits NAME: how much memory, processor time, which share of it, how many processes, and which processors its cgroup's files say.
+limits() {
+    local at file
+    at=$(field "$1" .State.CgroupPath)
+    if [ -n "$own_machine" ]; then
+        cd "/sys/fs/cgroup$at"
+        set -- memory.max cpu.max cpu.weight pids.max cpuset.cpus
+    else
+        cd /sys/fs/cgroup
+        set -- "memory$at/memory.limit_in_bytes" "cpu$at/cpu.cfs_quota_us" "cpu$at/cpu.shares" "pids$at/pids.max" "cpuset$at/cpuset.cpus"
+    fi
+    # Of the quota, not the period that follows it on v2.
+    for file; do
+        cut -d ' ' -f1 "$file" 2>/dev/null || :
+    done | xargs
 }
 
 prepare() {
-    rm -rf /etc/containers/containers.conf /etc/containers/storage.conf /etc/cni
-    # The limits are those that a root without CAP_SYS_RESOURCE may set.
-    cat >/etc/containers/containers.conf <<END
+    local at=/etc/containers ulimits= manager=systemd
+    [ -z "$as_user" ] || at=$HOME/.config/containers
+    mkdir -p "$at"
+    if [ -z "$own_machine" ]; then
+        manager=cgroupfs
+        # The limits are those that a root without CAP_SYS_RESOURCE may set.
+        ulimits='default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]'
+        rm -rf /etc/cni "$at/containers.conf"
+        printf '[storage]\ndriver = "overlay"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n' \
+            >"$at/storage.conf"
+    fi
+    cat >"$at/containers.conf" <<END
 [containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+log_driver = "k8s-file"
+$ulimits
 [engine]
 runtime = "tested"
-cgroup_manager = "cgroupfs"
+cgroup_manager = "$manager"
 events_logger = "file"
 [engine.runtimes]
 tested = ["$runtime"]
 [network]
 network_backend = "netavark"
 END
-    printf '[storage]\ndriver = "overlay"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n' \
-        >/etc/containers/storage.conf
-    tar -C "$E2E/rootfs" -c . | podman import --change ENV=PATH=/bin - busybox >/dev/null 2>&1
+    tar -C "$E2E/rootfs" --owner=0 --group=0 -c . | podman import --change ENV=PATH=/bin - busybox >/dev/null 2>&1
     # What podman mounts for all containers, it leaves.
     run busybox true
 }
@@ -108,20 +128,18 @@ pauses_and_resumes() {
 }
 
 is_limited_and_updated() {
-    podman run -d --name c1 -m 64m --cpus 0.5 --pids-limit 50 --cpuset-cpus 0 --ulimit nofile=200:200 --ulimit nproc=1024:1024 \
+    # systemd does not give processors to users.
+    local processors=' 0' cpuset='--cpuset-cpus 0'
+    [ -z "$as_user" ] || processors= cpuset=
+    # shellcheck disable=SC2086 # words
+    podman run -d --name c1 -m 64m --cpus 0.5 --pids-limit 50 $cpuset --ulimit nofile=200:200 --ulimit nproc=1024:1024 \
         busybox sleep 1000
-    [ "$(value memory c1 memory.limit_in_bytes)" = 67108864 ]
-    [ "$(value cpu c1 cpu.cfs_quota_us)" = 50000 ]
-    [ "$(value pids c1 pids.max)" = 50 ]
-    [ "$(value cpuset c1 cpuset.cpus)" = 0 ]
+    [ "$(limits c1)" = "67108864 50000 $shares 50$processors" ]
     says '200 200' podman exec c1 sh -c 'echo $(ulimit -Sn) $(ulimit -Hn)'
     podman update -m 128m --cpus 0.25 --cpu-shares 256 c1
-    [ "$(value memory c1 memory.limit_in_bytes)" = 134217728 ]
-    [ "$(value cpu c1 cpu.cfs_quota_us)" = 25000 ]
-    [ "$(value cpu c1 cpu.shares)" = 256 ]
-    [ "$(value pids c1 pids.max)" = 50 ]
+    [ "$(limits c1)" = "134217728 25000 $few_shares 50$processors" ]
     remove c1
-    [ "$(run --pids-limit -1 busybox cat /sys/fs/cgroup/pids/pids.max)" = max ]
+    [ "$(run --pids-limit -1 busybox cat "/sys/fs/cgroup/$pids/pids.max")" = max ]
 }
 
 runs_out_of_memory() {
@@ -149,12 +167,12 @@ has_the_rights_it_is_given() {
 
 has_a_user_namespace() {
     local said
-    said=$(run --uidmap 0:100000:1000 busybox sh -c 'cat /proc/self/uid_map; ls -ln /bin/busybox; id -u')
-    [ "$(head -n1 <<<"$said" | tr -s ' ')" = " 0 100000 1000" ]
+    said=$(run --uidmap "0:$first_id:1000" busybox sh -c 'cat /proc/self/uid_map; ls -ln /bin/busybox; id -u')
+    [ "$(head -n1 <<<"$said" | tr -s ' ')" = " 0 $first_id 1000" ]
     [ "$(sed -n 2p <<<"$said" | awk '{ print $3, $4 }')" = "0 0" ]
     [ "$(sed -n 3p <<<"$said")" = 0 ]
     # With a network, and published ports, of its own.
-    podman run -d --name c1 --hostname c1 --uidmap 0:100000:1000 -p 8081:80 busybox sh -c "$serves"
+    podman run -d --name c1 --hostname c1 --uidmap "0:$first_id:1000" -p 8081:80 busybox sh -c "$serves"
     within says 'hello from c1' busybox wget -qO- http://127.0.0.1:8081/
     remove c1
 }
@@ -166,7 +184,7 @@ is_on_networks() {
     within says 'hello from web' podman exec c2 wget -qO- http://web/
     says 'hello from web' podman exec c2 wget -qO- http://www/
     says fd09:: podman exec c2 nslookup -type=aaaa web.dns.podman
-    podman run -d --name c3 busybox sleep 1000
+    podman run -d --name c3 --network podman busybox sleep 1000
     podman network connect lan0 c3
     says 'inet 10.9.0.' podman exec c3 ip addr show eth1
     podman network disconnect lan0 c3
@@ -222,12 +240,53 @@ END
     podman play kube --down "$E2E/pod.yaml"
 }
 
+# What the shares of processor time are that nobody asked for, and 256 of them, in the words of the cgroups' version.
+if [ -n "$own_machine" ]; then
+    shares=100 few_shares=35 pids=.
+else
+    shares=1024 few_shares=256 pids=pids
+fi
+# The first of the ids that root, or a user with some, gives to a container: a user's are counted from the user's own, 0.
+first_id=${as_user:+1}
+first_id=${first_id:-100000}
+
+# It is a unit of systemd's, alone in its cgroup, with what limits it as properties, and no longer than it runs.
+is_a_scope() {
+    local unit at
+    podman run -d --name c1 -m 64m --pids-limit 50 busybox sleep 1000
+    unit=libpod-$(field c1 .Id).scope
+    at=$(field c1 .State.CgroupPath)
+    [ "${at##*/}" = "$unit" ]
+    [ "$(cat "/sys/fs/cgroup$at/cgroup.procs")" = "$(field c1 .State.Pid)" ]
+    # shellcheck disable=SC2086 # a word or none
+    [ "$(systemctl $as_user show --value -p ControlGroup -p MemoryMax -p TasksMax -p ActiveState "$unit" | sort | xargs)" = \
+        "$at 50 67108864 active" ]
+    remove c1
+    [ "$(systemctl $as_user show --value -p LoadState "$unit")" = not-found ]
+}
+
+# The user is the same one inside, and so are the files.
+keeps_its_ids() {
+    local own
+    own=$(id -u)-$(id -g)
+    mkdir "$E2E/mine"
+    [ "$(run --userns keep-id busybox sh -c 'echo $(id -u)-$(id -g)')" = "$own" ]
+    says 5-6 run --userns keep-id:uid=5,gid=6 -v "$E2E/mine:/mine" busybox sh -c 'stat -c %u-%g /mine; echo x >/mine/file'
+    [ "$(stat -c %u-%g "$E2E/mine/file")" = "$own" ]
+    podman run -d --name c1 --userns keep-id --network none busybox sleep 1000
+    [ "$(stat -c %u "/proc/$(field c1 .State.Pid)")" = "$(id -u)" ]
+    says 'uid=0(root)' podman exec -u 0 c1 id
+    remove c1
+}
+
 prepare
 within forget_podmans_own
 before=$(things | sort -u)
 steps runs gives_exit_codes ends_by_signals has_a_terminal executes_beside_it is_measured pauses_and_resumes is_limited_and_updated \
     runs_out_of_memory is_watched starts_again has_the_rights_it_is_given mounts_what_it_is_given has_a_user_namespace shares_namespaces \
     is_on_networks publishes_ports groups_containers_in_pods plays_kubernetes
+[ -z "$own_machine" ] || steps is_a_scope
+[ -z "$as_user" ] || steps keeps_its_ids
 within forget_podmans_own
 step nothing_is_left
 finish
