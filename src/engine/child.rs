@@ -219,6 +219,7 @@ impl Child<'_> {
             | Step::Root(_)
             | Step::Keep(_)
             | Step::Mount(_)
+            | Step::MountPoint { .. }
             | Step::Device(_)
             | Step::Symlink { .. }
             | Step::LabelMount { .. }

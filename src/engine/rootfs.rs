@@ -89,6 +89,13 @@ impl Rootfs {
                 Ok(())
             }
             Step::Mount(mount) => self.mount(mount),
+            Step::MountPoint { at, source } => {
+                let missing = match source {
+                    None => Missing::Directory,
+                    Some(source) => missing(path::open(source, OFlags::PATH)?.as_fd())?,
+                };
+                path::open_or_make(self.root()?, at, missing).map(drop)
+            }
             Step::Device(device) => self.device(device),
             Step::Symlink { target, at } => self.symlink(target, at),
             Step::LabelMount { at, label } => self.label_mount(at, label),
@@ -238,13 +245,7 @@ impl Rootfs {
         change_attributes(tree.as_fd(), mount.attrs)?;
         let root = self.root()?;
         let target = match path::open_in_root(root, &mount.destination, OFlags::PATH) {
-            Err(Errno::NOENT) => {
-                let missing = match path::kind(&path::status(tree.as_fd())?) {
-                    FileType::Directory => Missing::Directory,
-                    _ => Missing::File,
-                };
-                path::make(root, &mount.destination, missing)?
-            }
+            Err(Errno::NOENT) => path::make(root, &mount.destination, missing(tree.as_fd())?)?,
             other => other?,
         };
         attach(tree.as_fd(), target.as_fd())?;
@@ -715,6 +716,14 @@ fn sysctl_file(key: &str) -> Option<PathBuf> {
             .components()
             .all(|part| matches!(part, Component::Normal(_))))
     .then(|| Path::new("sys").join(file))
+}
+
+/// What something of this kind is mounted on.
+fn missing(mounted: BorrowedFd<'_>) -> Result<Missing, Errno> {
+    Ok(match path::kind(&path::status(mounted)?) {
+        FileType::Directory => Missing::Directory,
+        _ => Missing::File,
+    })
 }
 
 /// The other side of a new terminal, set as a container has it.

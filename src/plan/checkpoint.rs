@@ -401,6 +401,7 @@ pub fn restore(
     steps.extend(terminal);
     // CRIU takes a root that is a mount of its own.
     steps.push(Step::Root(Root::Directory(root)));
+    steps.extend(mount_points(node));
     if node.has_gate(Gate::Hooks) {
         steps.push(Step::Gate(Gate::Hooks));
     }
@@ -436,6 +437,32 @@ pub fn restore(
         connections: settings.connections && record.network,
     });
     Ok(())
+}
+
+/// What a node's mounts go on, in its root: CRIU makes none of it. What is in another file system is kept with that.
+fn mount_points(node: &Node) -> Vec<Step> {
+    let mounts: Vec<&Mount> = node
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Mount(mount) => Some(mount),
+            _ => None,
+        })
+        .collect();
+    let is_in_another = |mount: &&&Mount| {
+        let at = &mount.destination;
+        let mut others = mounts.iter().map(|other| &other.destination);
+        others.any(|other| other != at && at.starts_with(other))
+    };
+    let in_root = mounts.iter().filter(|mount| !is_in_another(mount));
+    let point = |mount: &&Mount| Step::MountPoint {
+        at: mount.destination.clone(),
+        source: match &mount.what {
+            MountWhat::Bind { source, .. } => Some(source.clone()),
+            MountWhat::Filesystem { .. } | MountWhat::Remount { .. } => None,
+        },
+    };
+    in_root.map(point).collect()
 }
 
 impl Record {

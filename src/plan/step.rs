@@ -38,6 +38,13 @@ pub enum Step {
     Keep(PathBuf),
     /// Mount something below the root.
     Mount(Mount),
+    /// Make what something is mounted on later, where it is missing.
+    MountPoint {
+        /// Where it is.
+        at: PathBuf,
+        /// What is bound there: of a file it is a file, else a directory.
+        source: Option<PathBuf>,
+    },
     /// Make a device node below the root.
     Device(Device),
     /// Make a symbolic link below the root, where nothing has the name yet.
@@ -543,6 +550,7 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
+            Step::MountPoint { at, .. } => write!(f, "make the mount point {}", at.display()),
             Step::Device(device) => write!(f, "make the device {}", device.path.display()),
             Step::Symlink { target, at } => {
                 write!(f, "link {} to {}", at.display(), target.display())

@@ -317,6 +317,8 @@ fn features_tell_of_the_annotations(host: &Host) {
         ])
     );
     assert_eq!(features["ociVersionMax"], "1.3.0");
+    let kept = &features["annotations"]["org.opencontainers.runc.checkpoint.enabled"];
+    assert_eq!(kept, "true");
     for part in ["seccomp", "apparmor", "selinux", "intelRdt", "netDevices"] {
         assert_eq!(features["linux"][part]["enabled"], true, "{part}");
     }

@@ -321,6 +321,10 @@ fn binds_show_what_is_there_then(host: &Host) {
     assert_eq!(host.tincan(files).ok(), "one\none\none\n");
     checkpoint(host, &["c1"]);
     host.sh("echo two >data/file; echo three >data/below/file; echo four >lone");
+    // As in a root that was made anew.
+    host.sh(&format!(
+        "cd {bundle}/rootfs; rmdir data; rm real/lone; rmdir sys proc"
+    ));
     restore(host, &bundle, &["c1"]);
     assert_eq!(host.tincan(files).ok(), "two\nthree\nfour\n");
     let said = host.tincan(["exec", "c1", "touch", "/data/new"]).fails(1);

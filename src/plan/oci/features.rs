@@ -47,6 +47,8 @@ pub fn features() -> Value {
                 "flags": read_as::<MemoryPolicyFlagType>("MPOL_F_", &POLICY_FLAGS),
             },
         },
+        // By the name that callers of runc know.
+        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "true"},
         // What ends with a dot begins what it means.
         "potentiallyUnsafeConfigAnnotations": [annotation::NET, annotation::PUBLISH, systemd::PROPERTY],
     })
