@@ -357,7 +357,10 @@ impl Location {
 
     /// The directory by which it is frozen.
     pub fn freezer(&self) -> Option<&Path> {
-        self.v1_of("freezer").or(self.v2.as_deref())
+        match &self.v2 {
+            Some(dir) if v2::can_freeze(dir) => Some(dir),
+            _ => self.v1_of("freezer"),
+        }
     }
 
     /// Every directory.

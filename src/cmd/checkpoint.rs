@@ -12,7 +12,10 @@ use crate::plan::checkpoint::{CgroupsMode, DUMP_LOG, Extent, Settings};
 use crate::plan::name::ContainerName;
 
 /// The arguments of `tincan checkpoint`.
+///
+/// podman gives `--leave-running` twice.
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub struct Args {
     #[command(flatten)]
     criu: CriuArgs,

@@ -129,7 +129,8 @@ fn a_copy_is_kept_of_one_that_goes_on(host: &Host) {
     let bundle = bundle(host, "b", COUNT, |_| ());
     start(host, &bundle, "c1");
     let pid = host.pid("c1");
-    checkpoint(host, &["--leave-running", "c1"]);
+    // As podman does.
+    checkpoint(host, &["--leave-running", "--leave-running", "c1"]);
     let kept = count(host, "c1");
     counts_on(host, "c1", kept + 3);
     assert_eq!(host.pid("c1"), pid);
