@@ -764,7 +764,7 @@ fn bare_crowd(setting: &Setting, network: &str, count: usize) -> Result<(f64, f6
 
 /// Waits until the kernel has freed what was deleted, which it does behind; a minute at most.
 fn settle_links(links_before: usize) {
-    let _ = (0..12).any(|_| machine::settles(|| links() == links_before));
+    let _ = (0..2).any(|_| machine::settles(|| links() == links_before));
 }
 
 /// How long so many commands take, in milliseconds, when as many run at a time as there are processors.

@@ -45,7 +45,7 @@ pub const TINCAN: &str = "/run/user/tincan";
 
 /// How long the kernel may take to clean up behind a container: it frees network namespaces in a work queue, many in
 /// one go, each after RCU grace periods.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// The environment variable that says how many times slower than usual this machine is, as one that is emulated is.
 const SLOWNESS: &str = "TINCAN_TEST_SLOWNESS";
