@@ -9,18 +9,20 @@ use caps::CapsHashSet;
 use oci_spec::runtime::{Capabilities, Capability, Linux, LinuxNamespaceType, Process};
 use rustix::io::Errno;
 
+use super::net::{self, Remains};
 use super::{Usage, seal_own};
 use crate::engine::error::{EngineError, describe};
 use crate::engine::hold::{Engine, Up};
 use crate::engine::seccomp;
 use crate::engine::supervise::callers_size;
+use crate::engine::undo;
 use crate::plan::annotation::{self, Annotated};
 use crate::plan::name::ContainerName;
 use crate::plan::net::{NetSpec, Publish};
 use crate::plan::oci::{self, Bundle, Request};
 use crate::plan::seccomp::Filter;
 
-use crate::plan::topology::{Hierarchies, Node, Origin};
+use crate::plan::topology::{Hierarchies, Node, Origin, Topology};
 use crate::sys::channel;
 use crate::sys::credentials;
 use crate::sys::descriptor;
@@ -330,6 +332,42 @@ pub fn directory(path: &Path, what: &str, right: &'static str) -> Result<PathBuf
             right,
         ))
     }
+}
+
+/// Brings a bundle's container up, with the links that are asked for, and hands out what is wanted of it.
+///
+/// # Errors
+/// The step that failed, or who does not take what is handed out; then there is no container.
+pub fn raise(
+    engine: &Engine,
+    node: Node,
+    asked: &Annotated,
+    args: &BundleArgs,
+) -> anyhow::Result<Up> {
+    // Before the network is looked at: what a killed run of this name left may have the addresses.
+    undo::make_way(engine, &node.name)?;
+    let mut topology = Topology {
+        nodes: vec![node],
+        ..Topology::default()
+    };
+    let remains = Remains::Clear;
+    net::attach(
+        engine,
+        &mut topology,
+        0,
+        &asked.net,
+        &asked.publish,
+        remains,
+    )?;
+    let up = engine
+        .raise(&topology)?
+        .pop()
+        .expect("one node gives one container");
+    if let Err(error) = hand_out(&up, args) {
+        undo::delete(engine, &up.state, true)?;
+        return Err(error);
+    }
+    Ok(up)
 }
 
 /// Writes the pid file and sends descriptors where they are wanted.

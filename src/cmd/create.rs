@@ -4,16 +4,12 @@ use std::process::ExitCode;
 
 use super::bundle::{self, BundleArgs};
 use super::names::Names;
-use super::net;
-use super::net::Remains;
 use super::plugins::Plugins;
 use super::run::has_terminal;
 use crate::engine::hold::Engine;
-use crate::engine::undo;
 use crate::engine::user::Need;
 use crate::plan::name::ContainerName;
 use crate::plan::net::{NetSpec, Publish};
-use crate::plan::topology::Topology;
 
 /// The arguments of `tincan create`.
 #[derive(Debug, clap::Args)]
@@ -42,27 +38,6 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     args.names.give(engine, &mut node, &asked.net)?;
     args.plugins.give(engine, &mut node)?;
     args.bundle.sockets.check(has_terminal(&node), true)?;
-    // Before the network is looked at: what a killed run of this name left may have the addresses.
-    undo::make_way(engine, &args.id)?;
-    let mut topology = Topology {
-        nodes: vec![node],
-        ..Topology::default()
-    };
-    net::attach(
-        engine,
-        &mut topology,
-        0,
-        &asked.net,
-        &asked.publish,
-        Remains::Clear,
-    )?;
-    let up = engine
-        .raise(&topology)?
-        .pop()
-        .expect("one node gives one container");
-    if let Err(error) = bundle::hand_out(&up, &args.bundle) {
-        undo::delete(engine, &up.state, true)?;
-        return Err(error);
-    }
+    bundle::raise(engine, node, &asked, &args.bundle)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,17 +4,14 @@ use std::process::ExitCode;
 
 use super::bundle::{self, BundleArgs};
 use super::checkpoint::{CriuArgs, find};
-use super::net::{self, Remains};
 use super::run::{finish, has_terminal};
 use super::{Usage, names};
 use crate::engine::checkpoint::{prepare, search_path};
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::supervise::Session;
-use crate::engine::undo;
 use crate::plan::checkpoint::{self, RECORD, RESTORE_LOG, Record};
 use crate::plan::name::ContainerName;
-use crate::plan::topology::Topology;
 
 /// The arguments of `tincan restore`.
 #[derive(Debug, clap::Args)]
@@ -77,28 +74,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
         &engine.root.directory(&args.id),
     )?;
     prepare(&settings, RESTORE_LOG).map_err(EngineError::from)?;
-    // Before the network is looked at: what a killed run of this name left may have the addresses.
-    undo::make_way(engine, &args.id)?;
-    let mut topology = Topology {
-        nodes: vec![node],
-        ..Topology::default()
-    };
-    net::attach(
-        engine,
-        &mut topology,
-        0,
-        &asked.net,
-        &asked.publish,
-        Remains::Clear,
-    )?;
-    let up = engine
-        .raise(&topology)?
-        .pop()
-        .expect("one node gives one container");
-    if let Err(error) = bundle::hand_out(&up, &args.bundle) {
-        undo::delete(engine, &up.state, true)?;
-        return Err(error);
-    }
+    let up = bundle::raise(engine, node, &asked, &args.bundle)?;
     if args.detach {
         return Ok(ExitCode::SUCCESS);
     }

@@ -18,6 +18,7 @@ pub fn tests() -> Vec<Case> {
         what_cannot_be_lent_is_told needs [Root],
         users_lend_none,
         a_bundles_devices_move_in needs [Root],
+        a_bundles_dummies_move_in needs [Root, Dummy],
         a_bundles_devices_go_to_a_joined_namespace needs [Root],
         a_bundles_devices_that_cannot_be_are_told needs [Root],
     ]
@@ -295,6 +296,28 @@ fn a_bundles_devices_move_in(host: &Host) {
     // The kernel has done with them what it does with virtual ones.
     host.wait_until("they are gone", || !host.sh("ip -br link").contains("0@"));
     host.sh("ip netns del world; umount /run/netns; rmdir /run/netns");
+}
+
+fn a_bundles_dummies_move_in(host: &Host) {
+    host.sh("ip link add d0 type dummy; ip link add d1 type dummy
+        ip link set d0 address 02:00:00:00:00:d0 mtu 1400 up
+        ip address add 192.0.2.7/24 dev d0; ip address add fd00:2::7/64 dev d0 nodad");
+    let look = "ip -o address; ip -o link; ping -q -c1 -W5 192.0.2.7; ping -q -c1 -W5 fd00:2::7";
+    let devices = json!({"d0": {"name": "lan0"}, "d1": {}});
+    let bundle = with_devices(host, "b", devices, look);
+    let said = host.tincan(["run", "-b", &bundle, "c"]).ok();
+    for text in [
+        "lan0    inet 192.0.2.7/24",
+        "lan0    inet6 fd00:2::7/64",
+        "mtu 1400",
+        "02:00:00:00:00:d0",
+        " d1: ",
+    ] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    host.wait_until("they are gone", || {
+        host.sh("ip -o link").lines().count() == 1
+    });
 }
 
 fn a_bundles_devices_go_to_a_joined_namespace(host: &Host) {
