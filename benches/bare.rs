@@ -1,5 +1,6 @@
-//! The least that many containers on one bridge can cost on this machine: what each is for the kernel, its namespaces, mounts and veth,
-//! by bare system calls, without a program that does it, state, cgroup, limits or anything that would be undone after a crash.
+//! What many containers on one bridge ask of the kernel on this machine: the namespaces, mounts and veth of each, by bare system calls,
+//! without a program for each, state, cgroup, limits or anything that could be undone after a crash; and without the care that keeps many from
+//! disturbing one another, as IPv6 turned off where there is none.
 
 use std::ffi::CString;
 use std::io::{self, Read as _, Write as _};

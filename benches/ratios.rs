@@ -707,11 +707,7 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
             ),
             row(
                 "the bare system calls of all starts, as many at a time",
-                bare.clone().map(|(started, _)| vec![started]),
-            ),
-            row(
-                "… of all stops, as many at a time",
-                bare.map(|(_, stopped)| vec![stopped]),
+                bare.map(|started| vec![started]),
             ),
         ];
         for (row, most) in rows[4..].iter_mut().zip([1500.0, 1000.0]) {
@@ -735,8 +731,8 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
     tables
 }
 
-/// The same crowd by bare system calls: how long all starts and all stops take, in milliseconds.
-fn bare_crowd(setting: &Setting, network: &str, count: usize) -> Result<(f64, f64), String> {
+/// The same crowd by bare system calls: how long all starts take, in milliseconds.
+fn bare_crowd(setting: &Setting, network: &str, count: usize) -> Result<f64, String> {
     let said = |error: std::io::Error| format!("bare system calls: {error}");
     let bridge = fs::read_to_string(format!("/sys/class/net/{network}/ifindex")).map_err(said)?;
     let over = Path::new(machine::WORK).join("bare");
@@ -755,11 +751,11 @@ fn bare_crowd(setting: &Setting, network: &str, count: usize) -> Result<(f64, f6
         Ok(())
     });
     let up = up.into_inner().expect("nobody panics");
-    let stopped = all_at_once(up.len(), |n| {
+    all_at_once(up.len(), |n| {
         let (pid, link) = &up[n];
         bare::stop(*pid, link).map_err(said)
-    });
-    Ok((started?, stopped?))
+    })?;
+    started
 }
 
 /// Waits until the kernel has freed what was deleted, which it does behind; a minute at most.

@@ -302,7 +302,7 @@ fn a_bundles_dummies_move_in(host: &Host) {
     host.sh("ip link add d0 type dummy; ip link add d1 type dummy
         ip link set d0 address 02:00:00:00:00:d0 mtu 1400 up
         ip address add 192.0.2.7/24 dev d0; ip address add fd00:2::7/64 dev d0 nodad");
-    let look = "ip -o address; ip -o link; ping -q -c1 -W5 192.0.2.7; ping -q -c1 -W5 fd00:2::7";
+    let look = "ip -o address; ip -o link";
     let devices = json!({"d0": {"name": "lan0"}, "d1": {}});
     let bundle = with_devices(host, "b", devices, look);
     let said = host.tincan(["run", "-b", &bundle, "c"]).ok();
