@@ -25,7 +25,7 @@ use crate::net::wire::{self, Site};
 use crate::plan::cni::{self, Call, CniError, Code, Config, Interface, Target};
 use crate::plan::name::{BadWord, IfAddr};
 use crate::plan::net::WireSpec;
-use crate::plan::network::{Lease, Network, NetworkSpec, PortEnd, Published};
+use crate::plan::network::{Network, NetworkSpec, PortEnd, Published};
 use crate::plan::tenant::{AttachmentId, Tenant};
 use crate::plan::topology::Place;
 use crate::sys::netns;
@@ -517,12 +517,7 @@ fn status(config: &Config, engine: &Engine) -> anyhow::Result<()> {
         );
     }
     for subnet in &network.subnets {
-        let mut candidates = networks.candidates(&network.name, &subnet.prefix);
-        let is_free = |ip: IpAddr| {
-            let network = network.name.clone();
-            ip != subnet.gateway && !networks.is_leased(&Lease { network, ip })
-        };
-        if !candidates.any(is_free) {
+        if networks.free(&network.name, subnet).next().is_none() {
             return Err(unavailable(format!(
                 "network {} is full: no address of {} is free",
                 network.name, subnet.prefix

@@ -748,9 +748,7 @@ impl Joining<'_> {
 
     fn take_first(&self, subnet: &Subnet) -> Result<Option<IpAddr>, NetworkError> {
         let networks = self.engine.root.networks();
-        let free = |ip: &IpAddr| *ip != subnet.gateway && !networks.is_leased(&self.lease(*ip));
-        let candidates = networks.candidates(&self.network.name, &subnet.prefix);
-        for ip in candidates.filter(free) {
+        for ip in networks.free(&self.network.name, subnet) {
             // Of two who want the same one, one goes on to the next.
             if self.take(ip)?.is_ok() {
                 if self.remains == Remains::Clear {

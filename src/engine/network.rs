@@ -24,9 +24,9 @@ use crate::net::bridge::{self, BridgeError};
 use crate::net::netlink::Netlink;
 use crate::net::{nft, wire};
 use crate::plan::hosts::{HOSTS, resolv_conf};
-use crate::plan::name::{ContainerName, IfAddr, LinkName};
+use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::host_link_alias;
-use crate::plan::network::{Lease, Network, NetworkName, Published, gateways};
+use crate::plan::network::{Lease, Network, NetworkName, Published, Subnet, gateways};
 use crate::plan::tenant::Tenant;
 use crate::sys::process::ProcessId;
 
@@ -636,21 +636,17 @@ impl Networks<'_> {
         Ok(leased)
     }
 
-    /// The addresses of a subnet in the order in which a free one is looked for: from where the last search ended, and only then those
-    /// before, which were taken at that time. A look at the whole directory would take longer with each address that is taken.
-    pub fn candidates(&self, name: &NetworkName, subnet: &IfAddr) -> impl Iterator<Item = IpAddr> {
-        let begin = self.search_begin(name, subnet.ip.is_ipv4());
+    /// The addresses of a subnet that are free, as far as a glance tells: from where the last search ended, and only then those before, which
+    /// were taken at that time. A look at the whole directory would take longer with each address that is taken.
+    pub fn free(&self, name: &NetworkName, subnet: &Subnet) -> impl Iterator<Item = IpAddr> {
+        let begin = self.search_begin(name, subnet.prefix.ip.is_ipv4());
         let is_before = move |ip: &IpAddr| begin.is_some_and(|begin| *ip < begin);
-        let others = subnet.others();
-        let after = subnet.others().skip_while(is_before);
-        after.chain(others.take_while(is_before))
-    }
-
-    /// Whether somebody has an address, as far as a glance tells.
-    pub fn is_leased(&self, lease: &Lease) -> bool {
-        self.leases(&lease.network)
-            .join(lease.ip.to_string())
-            .is_symlink()
+        let after = subnet.prefix.others().skip_while(is_before);
+        let before = subnet.prefix.others().take_while(is_before);
+        let (gateway, leases) = (subnet.gateway, self.leases(name));
+        after
+            .chain(before)
+            .filter(move |ip| *ip != gateway && !leases.join(ip.to_string()).is_symlink())
     }
 
     /// Has the next search begin at the address that the last one found, which was all that was free up to there. No more than a hint: where
