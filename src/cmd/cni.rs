@@ -282,10 +282,12 @@ impl Asked<'_> {
             Site {
                 netlink: &host,
                 netns: None,
+                proc: None,
             },
             Site {
                 netlink: self.inside,
                 netns: Some(self.namespace.as_fd()),
+                proc: None,
             },
         ];
         wire::make(&wire, sites).map_err(|failed| refused(&id, &failed.action, failed.cause))?;

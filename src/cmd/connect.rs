@@ -61,11 +61,9 @@ pub fn connect(
         .and_then(|()| Ok(step(2)?))
         .and_then(|()| {
             let networks = engine.root.networks();
-            for lease in &leases {
-                networks
-                    .announce(lease, container, aliases)
-                    .map_err(EngineError::from)?;
-            }
+            networks
+                .announce(&leases, container, aliases)
+                .map_err(EngineError::from)?;
             Ok(names::follow_networks(engine, container)?)
         });
     if done.is_err() {

@@ -49,6 +49,8 @@ pub struct Child<'a> {
     pub state: OciState,
     /// What the engine made of its binds, in the order of its steps.
     pub binds: VecDeque<Option<OwnedFd>>,
+    /// The step after which it hands the engine its procfs.
+    pub lends_proc: Option<usize>,
     /// tincan's own binary, which it must not execute instead of the workload.
     pub own: Option<Own>,
 }
@@ -116,9 +118,8 @@ impl Child<'_> {
         later.iter().any(|step| matches!(step, Step::User(_)))
     }
 
-    fn report(&self, step: usize, errno: i32, fd: Option<OwnedFd>) -> Result<(), Errno> {
+    fn report(&self, step: usize, errno: i32, fd: Option<BorrowedFd>) -> Result<(), Errno> {
         let step = u32::try_from(step).expect("a plan has few steps");
-        let fd = fd.as_ref().map(AsFd::as_fd);
         channel::report(&self.channel, Report { step, errno }, fd)
     }
 
@@ -149,11 +150,11 @@ impl Child<'_> {
             Step::DetachStreams => detach_streams()?,
             Step::Console { size } => {
                 let master = rootfs.console(*size)?;
-                self.report(index, 0, Some(master))?;
+                self.report(index, 0, Some(master.as_fd()))?;
             }
             Step::Terminal { at, size } => {
                 let master = rootfs.terminal(at, *size)?;
-                self.report(index, 0, Some(master))?;
+                self.report(index, 0, Some(master.as_fd()))?;
             }
             Step::Hook(kind, hook) => {
                 self.state.status = Status::Created;
@@ -205,7 +206,7 @@ impl Child<'_> {
                 let listens = filter.listener.is_some();
                 let program = &filter.program.0;
                 if let Some(fd) = seccomp::install(program, filter.flags, listens)? {
-                    self.report(index, 0, Some(fd))?;
+                    self.report(index, 0, Some(fd.as_fd()))?;
                 }
             }
             Step::Chdir(dir) => rootfs.change_directory(dir)?,
@@ -232,7 +233,12 @@ impl Child<'_> {
             | Step::FinalPropagation(_)
             | Step::Mask(_)
             | Step::Readonly(_)
-            | Step::Sysctl { .. } => rootfs.perform(step)?,
+            | Step::Sysctl { .. } => {
+                rootfs.perform(step)?;
+                if self.lends_proc == Some(index) {
+                    self.report(index, 0, rootfs.proc())?;
+                }
+            }
         }
         Ok(())
     }

@@ -189,6 +189,7 @@ impl Engine {
                     Child {
                         node,
                         own: None,
+                        lends_proc: None,
                         binds: VecDeque::new(),
                         channel: theirs,
                         entrances,

@@ -1,7 +1,7 @@
 //! Performs a topology: claims the names, clones the containers, wires them, opens their gates.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -120,6 +120,8 @@ pub(super) struct HeldProcess {
     pub(super) interrupts: Interrupts,
     /// The namespace, and a socket in it, once something has asked for them.
     network: Option<(OwnedFd, Netlink)>,
+    /// Its procfs, once it has lent it.
+    proc: Option<OwnedFd>,
 }
 
 impl HeldProcess {
@@ -131,10 +133,11 @@ impl HeldProcess {
             pid,
             interrupts,
             network: None,
+            proc: None,
         }
     }
 
-    /// The next step that the process reports as reached; none when the channel has ended. Keeps a terminal's master, and hands a seccomp
+    /// The next step that the process reports as reached; none when the channel has ended. Keeps a terminal's master and a procfs, and hands a seccomp
     /// filter's descriptor to its agent, which is told of the container in this status.
     ///
     /// # Errors
@@ -180,6 +183,7 @@ impl HeldProcess {
                     EngineError::of_deed(&node.name, deed, errno)
                 })?;
             }
+            (Step::Mount(_), fd @ Some(_)) => self.proc = fd,
             (_, fd @ Some(_)) => self.console = fd,
             _ => {}
         }
@@ -653,13 +657,8 @@ impl<'a> Raising<'a> {
         if let Some(own) = &node.own_files {
             self.engine.root.networks().make_own(&node.name, own)?;
         }
-        for lease in &node.leases {
-            self.engine
-                .root
-                .networks()
-                .announce(lease, &node.name, &node.aliases)?;
-        }
-        Ok(())
+        let networks = self.engine.root.networks();
+        Ok(networks.announce(&node.leases, &node.name, &node.aliases)?)
     }
 
     fn location(&self, plan: &Cgroup) -> Result<cgroup::Location, EngineError> {
@@ -774,8 +773,24 @@ impl<'a> Raising<'a> {
                 let held = self.held.swap_remove(index);
                 self.held.clear();
                 drop(parent_end);
-                let state = oci_state(&held.state, Status::Creating, own_outer_pid(node));
-                become_child(held, binds, child_end, self.signal_mask, state)
+                if node.die_with_parent && process::die_with_parent().is_err() {
+                    process::exit_now(1);
+                }
+                let Ok(own) = node.has_own_root().then(Own::look).transpose() else {
+                    process::exit_now(1)
+                };
+                Child {
+                    node,
+                    channel: child_end,
+                    entrances: held.group.as_ref().map(Group::entrances),
+                    start: held.start,
+                    signal_mask: self.signal_mask,
+                    state: oci_state(&held.state, Status::Creating, own_outer_pid(node)),
+                    binds,
+                    lends_proc: self.topology.lent_proc(index),
+                    own,
+                }
+                .run()
             }
             Birth::Parent { pid, pidfd } => HeldProcess::new(pid, pidfd, parent_end, interrupts),
         };
@@ -886,9 +901,35 @@ impl<'a> Raising<'a> {
                 }
             }
         }
-        let [a, b] = wire.ends.each_ref().map(|end| self.site(&end.at));
-        wire::make(wire, [a, b])
-            .map_err(|failed| self.wire_error(&wire.ends[failed.end].at, failed))
+        let ends = wire.ends.each_ref();
+        let failed =
+            |this: &Self, failed: wire::Failed| this.wire_error(&ends[failed.end].at, failed);
+        let indices = wire::create(wire, ends.map(|end| self.site(&end.at)))
+            .map_err(|why| failed(self, why))?;
+        for end in ends {
+            if let Place::Node(index) = end.at {
+                self.await_proc(index)?;
+            }
+        }
+        wire::furnish_both(wire, ends.map(|end| self.site(&end.at)), indices)
+            .map_err(|why| failed(self, why))
+    }
+
+    /// Waits until a held container has lent its procfs, if it is to.
+    fn await_proc(&mut self, index: usize) -> Result<(), EngineError> {
+        if self.topology.lent_proc(index).is_none() {
+            return Ok(());
+        }
+        let is_lent = |held: &Held| held.process.as_ref().is_some_and(|it| it.proc.is_some());
+        while !is_lent(&self.held[index]) {
+            if self.next_report(index)?.is_none() {
+                return Err(EngineError::Died {
+                    container: self.held[index].node.name.clone(),
+                    step: "wait for its procfs".to_owned(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn interface(&mut self, interface: &Interface) -> Result<(), EngineError> {
@@ -954,23 +995,27 @@ impl<'a> Raising<'a> {
 
     /// Where an end belongs, once its socket is open.
     fn site(&self, place: &Place) -> Site<'_> {
+        let process = |index: usize| self.held[index].process.as_ref();
         let opened = match place {
             Place::Host => {
                 return Site {
                     netlink: self.host.as_ref().expect("opened before"),
                     netns: None,
+                    proc: None,
                 };
             }
-            Place::Node(index) => self.held[*index]
-                .process
-                .as_ref()
-                .and_then(|p| p.network.as_ref()),
+            Place::Node(index) => process(*index).and_then(|it| it.network.as_ref()),
             Place::Running(name) => self.running.get(name),
         };
         let (netns, netlink) = opened.expect("opened before");
+        let lent = match place {
+            Place::Node(index) => process(*index).and_then(|it| it.proc.as_ref()),
+            _ => None,
+        };
         Site {
             netlink,
             netns: Some(netns.as_fd()),
+            proc: lent.map(AsFd::as_fd),
         }
     }
 
@@ -1222,34 +1267,6 @@ pub(super) fn clone_joined(
             }
         }
     }
-}
-
-/// Performs the child's side of a held container.
-fn become_child(
-    held: Held<'_>,
-    binds: VecDeque<Option<OwnedFd>>,
-    channel: OwnedFd,
-    signal_mask: SigSet,
-    state: OciState,
-) -> ! {
-    if held.node.die_with_parent && process::die_with_parent().is_err() {
-        process::exit_now(1);
-    }
-    let own = match held.node.has_own_root().then(Own::look).transpose() {
-        Ok(own) => own,
-        Err(_) => process::exit_now(1),
-    };
-    Child {
-        node: held.node,
-        binds,
-        own,
-        channel,
-        entrances: held.group.as_ref().map(Group::entrances),
-        start: held.start,
-        signal_mask,
-        state,
-    }
-    .run()
 }
 
 /// The child's own process id as the runtime sees it, while it still sees the runtime's `/proc`: its hooks are told it.

@@ -4,7 +4,7 @@
 //! address, its text says whose it is; so it appears whole, once, and by one call. Nobody of tincan's runs for it.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
@@ -23,7 +23,7 @@ use super::state::{EndRecord, StateError, StateRoot, drafts, entries, file_error
 use crate::net::bridge::{self, BridgeError};
 use crate::net::netlink::Netlink;
 use crate::net::{nft, wire};
-use crate::plan::hosts::{HOSTS, resolv_conf};
+use crate::plan::hosts::{self, HOSTS, resolv_conf};
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::host_link_alias;
 use crate::plan::network::{Lease, Network, NetworkName, Published, Subnet, gateways};
@@ -265,34 +265,33 @@ impl Networks<'_> {
         Ok(Some(directory.into()))
     }
 
-    /// Lets the others on a network know a container by its name and these.
+    /// Lets the others on a container's networks know it by its name and these, at the addresses that it has there.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When a file cannot be written.
     pub fn announce(
         &self,
-        lease: &Lease,
+        leases: &[Lease],
         container: &ContainerName,
         aliases: &[ContainerName],
     ) -> Result<(), NetworkStateError> {
         let names = [container].into_iter().chain(aliases);
         let names: Vec<&str> = names.map(ContainerName::as_str).collect();
-        let line = format!("{}\t{}\n", lease.ip, names.join(" "));
-        match self.lock_leases(&lease.network)? {
-            Some(_lock) => self.change_hosts(&lease.network, |text| text + &line),
-            None => Ok(()),
+        let names = names.join(" ");
+        // Those of one network stand together.
+        for leases in leases.chunk_by(|one, next| one.network == next.network) {
+            let network = &leases[0].network;
+            let Some(_lock) = self.lock_leases(network)? else {
+                continue;
+            };
+            let lines: String = leases.iter().map(|it| hosts::line(it.ip, &names)).collect();
+            let path = self.hosts_file(network);
+            let file = fs::OpenOptions::new().append(true).open(&path);
+            file.and_then(|mut file| file.write_all(lines.as_bytes()))
+                .map_err(file_error(&path))?;
+            self.refresh_all_own(network)?;
         }
-    }
-
-    /// Changes the names of a network, in its file and in those that containers have of their own; under the lock of the leases.
-    fn change_hosts(
-        &self,
-        name: &NetworkName,
-        change: impl FnOnce(String) -> String,
-    ) -> Result<(), NetworkStateError> {
-        let path = self.hosts_file(name);
-        rewrite(&path, change).map_err(file_error(&path))?;
-        Ok(self.refresh_all_own(name)?)
+        Ok(())
     }
 
     /// Takes a network that nobody is on out of everybody's sight, to be removed: whoever comes now finds none.
@@ -586,17 +585,21 @@ impl Networks<'_> {
         if self.holder(lease)?.as_ref() != Some(holder) {
             return Ok(());
         }
-        let ip = lease.ip.to_string();
-        let whose = holder.tenant.to_string();
+        // Its aliases follow.
+        let its = hosts::line(lease.ip, &holder.tenant.to_string());
+        let its = its.trim_end();
         let is_its = |line: &str| {
-            let mut words = line.split_whitespace();
-            words.next() == Some(&ip) && words.next() == Some(&whose)
+            let more = line.strip_prefix(its);
+            more.is_some_and(|more| more.starts_with([' ', '\n']))
         };
-        self.change_hosts(&lease.network, |text| {
+        let path = self.hosts_file(&lease.network);
+        rewrite(&path, |text| {
             let others = text.split_inclusive('\n').filter(|line| !is_its(line));
             others.collect()
-        })?;
-        let path = self.leases(&lease.network).join(&ip);
+        })
+        .map_err(file_error(&path))?;
+        self.refresh_all_own(&lease.network)?;
+        let path = self.leases(&lease.network).join(lease.ip.to_string());
         fs::remove_file(&path).map_err(file_error(&path))?;
         let begin = self.search_begin(&lease.network, lease.ip.is_ipv4());
         if begin.is_none_or(|begin| lease.ip < begin) {

@@ -75,6 +75,11 @@ impl Rootfs {
         Rootfs { binds, ..self }
     }
 
+    /// The procfs that was mounted last, or that was made for our own use.
+    pub fn proc(&self) -> Option<BorrowedFd<'_>> {
+        self.proc.as_ref().map(AsFd::as_fd)
+    }
+
     /// Performs one step of the file system. The step [`Step::Console`] is [`Rootfs::console`]; all others are not of the file
     /// system, and asking for them is a mistake in the program.
     pub fn perform(&mut self, step: &Step) -> Result<(), Errno> {
@@ -88,7 +93,13 @@ impl Rootfs {
                 self.kept = Some((path.clone(), mount::clone_path(path, true)?));
                 Ok(())
             }
-            Step::Mount(mount) => self.mount(mount),
+            Step::Mount(mount) => {
+                let mounted = self.mount(mount)?;
+                if step.mounts_proc() {
+                    self.proc = Some(mounted);
+                }
+                Ok(())
+            }
             Step::MountPoint { at, source } => {
                 let missing = match source {
                     None => Missing::Directory,
@@ -193,7 +204,7 @@ impl Rootfs {
         )
     }
 
-    fn mount(&mut self, mount: &Mount) -> Result<(), Errno> {
+    fn mount(&mut self, mount: &Mount) -> Result<OwnedFd, Errno> {
         let mounted = match &mount.what {
             MountWhat::Bind {
                 source,
@@ -218,10 +229,7 @@ impl Rootfs {
         for propagation in &mount.propagation {
             propagate(mounted.as_fd(), *propagation)?;
         }
-        if matches!(&mount.what, MountWhat::Filesystem { fstype, .. } if fstype == "proc") {
-            self.proc = Some(mounted);
-        }
-        Ok(())
+        Ok(mounted)
     }
 
     fn tree(

@@ -87,7 +87,7 @@ pub fn ensure(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), B
                 refused(format!("turn router advertisements off on {name}"))(cause)
             })?;
         } else {
-            wire::disable_ipv6(name, None);
+            wire::disable_ipv6(name);
         }
         for subnet in &network.subnets {
             let addr = EndAddr {

@@ -76,7 +76,7 @@ pub fn lend(
             said: None,
         });
     }
-    let index = wire::link_by_name(host, device)?.index;
+    let index = host.index_of(device)?;
     let new_index = loan.map(Loan::inside);
     host.request(moved(index, interface, netns, new_index))
         .map(drop)

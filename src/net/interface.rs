@@ -89,9 +89,7 @@ fn furnish(interface: &Interface, site: Site) -> Result<(), Failed> {
         }
     };
     let find = failed(format!("find the interface {}", end.name));
-    let index = wire::link_by_name(site.netlink, &end.name)
-        .map_err(find)?
-        .index;
+    let index = site.netlink.index_of(&end.name).map_err(find)?;
     // What the others were given when they were made.
     if matches!(
         interface.kind,
@@ -183,7 +181,7 @@ fn create_link(
                 .parse()
                 .expect("a number of at most 10 digits");
             host.request(request(&other))?;
-            let index = wire::link_by_name(site.netlink, &other)?.index;
+            let index = site.netlink.index_of(&other)?;
             let renamed = LinkUnspec::new_with_index(index)
                 .name(name.as_str())
                 .build();

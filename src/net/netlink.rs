@@ -21,6 +21,7 @@ use netlink_sys::{AsyncSocket, Socket, SocketAddr};
 use nix::errno::Errno;
 use rtnetlink::Handle;
 
+use crate::plan::name::LinkName;
 use crate::sys::netns;
 
 /// How many requests are sent before their answers are read. The answers wait in the socket's receive buffer (212,992
@@ -105,6 +106,18 @@ impl Netlink {
     /// When the thread cannot come back, since whatever it did next would be done in the wrong namespace.
     pub fn open_in(netns: BorrowedFd) -> io::Result<Self> {
         netns::within(netns, Self::open)?
+    }
+
+    /// The number of an interface in the socket's namespace (SIOCGIFINDEX, netdevice(7)): a tenth of what it costs to be told all of it. For
+    /// one that should be there: the kernel looks for a module of the name of one that is not (`dev_load`, net/core/dev_ioctl.c).
+    ///
+    /// # Errors
+    /// ENODEV where there is none of this name.
+    pub fn index_of(&self, name: &LinkName) -> Result<u32, Refused> {
+        let mut connection = self.connection.borrow_mut();
+        let socket = &connection.socket_mut().socket;
+        rustix::net::netdevice::name_to_index(socket, name.as_str())
+            .map_err(|errno| io::Error::from(errno).into())
     }
 
     /// Sends requests, in this order and without waiting in between, and returns what the kernel answered to each. A

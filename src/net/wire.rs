@@ -3,7 +3,8 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
@@ -21,12 +22,13 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use super::netlink::{Netlink, Refused, Request};
 use crate::plan::name::{IfAddr, LinkName, Mac};
 use crate::plan::topology::{Change, End, EndAddr, Route, Wire};
-use crate::sys::netns;
+use crate::sys::{netns, path};
 
 /// A network namespace to work in: the host's, or a container's.
 #[derive(Clone, Copy)]
@@ -35,6 +37,8 @@ pub struct Site<'a> {
     pub netlink: &'a Netlink,
     /// The namespace; without, it is the one that tincan runs in.
     pub netns: Option<BorrowedFd<'a>>,
+    /// The root of its container's procfs; without, the host's does.
+    pub proc: Option<BorrowedFd<'a>>,
 }
 
 /// A wire that could not be made.
@@ -49,17 +53,17 @@ pub struct Failed {
     pub cause: Refused,
 }
 
-/// Makes a wire: creates both ends where they belong, raises, addresses and routes them. `sites` are the namespaces of its
-/// ends, in their order. A wire that cannot be made whole is deleted again.
+/// Makes a wire: [`create`], then [`furnish_both`]. `sites` are the namespaces of its ends, in their order.
 pub fn make(wire: &Wire, sites: [Site; 2]) -> Result<(), Failed> {
     let indices = create(wire, sites)?;
-    let is_port = wire.ends.iter().any(|end| end.port.is_some());
+    furnish_both(wire, sites, indices)
+}
+
+/// Raises, addresses and routes the ends of a wire that is created, by their indices. A wire that cannot be made whole is deleted again.
+pub fn furnish_both(wire: &Wire, sites: [Site; 2], indices: [u32; 2]) -> Result<(), Failed> {
     for (end, site) in wire.ends.iter().zip(sites) {
-        if end.no_ipv6 {
-            set_ipv6(&end.name, site.netns, "disable_ipv6", "1");
-        } else if is_port {
-            // The others on a network are no routers of this container's.
-            set_ipv6(&end.name, site.netns, "accept_ra", "0");
+        if let Some((parameter, value)) = wire.ipv6_setting(end) {
+            set_ipv6(&end.name, site, parameter, value);
         }
     }
     let furnished = (0..2)
@@ -94,12 +98,12 @@ pub fn make(wire: &Wire, sites: [Site; 2]) -> Result<(), Failed> {
 /// net/core/dev.c). Name, link-layer address and MTU are taken for both ends at creation (`rtnl_create_link`, net/core/rtnetlink.c);
 /// IFF_UP is for the first end alone (`rtnl_configure_link`: for the peer, veth.c calls it without flags), and an alias for
 /// neither.
-fn create(wire: &Wire, [site, peer_site]: [Site; 2]) -> Result<[u32; 2], Failed> {
+pub fn create(wire: &Wire, [site, peer_site]: [Site; 2]) -> Result<[u32; 2], Failed> {
     let [end, peer] = &wire.ends;
     let bridge = match &end.port {
         None => None,
         Some(port) => {
-            let found = link_by_name(site.netlink, &port.bridge);
+            let found = site.netlink.index_of(&port.bridge);
             Some(found.map_err(|cause| Failed {
                 end: 0,
                 action: format!("find the bridge {}", port.bridge),
@@ -124,7 +128,7 @@ fn create(wire: &Wire, [site, peer_site]: [Site; 2]) -> Result<[u32; 2], Failed>
     .set_info_data(InfoData::Veth(InfoVeth::Peer(peer_link)));
     // The kernel makes it a port as soon as it is there (`rtnl_newlink_create`).
     let link = match bridge {
-        Some(bridge) => link.append_extra_attribute(LinkAttribute::Controller(bridge.index)),
+        Some(bridge) => link.append_extra_attribute(LinkAttribute::Controller(bridge)),
         None => link,
     };
     let link = link.build();
@@ -161,13 +165,12 @@ fn create(wire: &Wire, [site, peer_site]: [Site; 2]) -> Result<[u32; 2], Failed>
         Some(indices) => Ok(indices),
         None => {
             let find = |at: usize, site: Site| {
-                link_by_name(site.netlink, &wire.ends[at].name)
-                    .map(|link| link.index)
-                    .map_err(|cause| Failed {
-                        end: at,
-                        action: format!("find the interface {}", wire.ends[at].name),
-                        cause,
-                    })
+                let found = site.netlink.index_of(&wire.ends[at].name);
+                found.map_err(|cause| Failed {
+                    end: at,
+                    action: format!("find the interface {}", wire.ends[at].name),
+                    cause,
+                })
             };
             Ok([find(0, site)?, find(1, peer_site)?])
         }
@@ -192,25 +195,45 @@ fn with_settings<T>(link: LinkMessageBuilder<T>, end: &End) -> LinkMessageBuilde
     }
 }
 
-/// Turns IPv6 off on an interface that is not up with its peer yet ([`End::no_ipv6`]).
-pub(super) fn disable_ipv6(name: &LinkName, netns: Option<BorrowedFd<'_>>) {
-    set_ipv6(name, netns, "disable_ipv6", "1");
+/// Turns IPv6 off on an interface of the host's that is not up yet.
+pub(super) fn disable_ipv6(name: &LinkName) {
+    write_ipv6(name, "disable_ipv6", "1");
 }
 
 /// Sets what an interface does with IPv6 (ip-sysctl.rst), in another namespace by going there, since /proc/sys/net is that of the thread
 /// that opens a file below it (proc_sys_net(5)). Where that cannot be done, since the kernel has no IPv6 or /proc is read-only, the wire
 /// costs more and works as well.
-fn set_ipv6(name: &LinkName, netns: Option<BorrowedFd<'_>>, parameter: &str, value: &str) {
+///
+/// Of one procfs, the same file of each namespace is in the same chain of the kernel's cache of names, which is walked with a comparison that
+/// costs (`proc_sys_compare`, fs/proc/proc_sysctl.c): by the host's, the 500th container would pay for 499. So its own it is, if it has one.
+fn set_ipv6(name: &LinkName, site: Site, parameter: &str, value: &str) {
     let write = || {
-        let path = format!("/proc/sys/net/ipv6/conf/{name}/{parameter}");
-        let _ = std::fs::write(path, value);
+        let is_real = |proc: &BorrowedFd| path::is_proc_root(*proc) == Ok(true);
+        let by_own = site.proc.filter(is_real).is_some_and(|proc| {
+            let file = ipv6_file(name, parameter);
+            path::open_on_mount(proc, Path::new(&file), OFlags::WRONLY)
+                .and_then(|file| path::write_once(file.as_fd(), value.as_bytes()))
+                .is_ok()
+        });
+        if !by_own {
+            write_ipv6(name, parameter, value);
+        }
     };
-    match netns {
+    match site.netns {
         None => write(),
         Some(there) => {
             let _ = netns::within(there, write);
         }
     }
+}
+
+fn write_ipv6(name: &LinkName, parameter: &str, value: &str) {
+    let _ = std::fs::write(format!("/proc/{}", ipv6_file(name, parameter)), value);
+}
+
+/// The file below procfs of a parameter of an interface's.
+fn ipv6_file(name: &LinkName, parameter: &str) -> String {
+    format!("sys/net/ipv6/conf/{name}/{parameter}")
 }
 
 /// Whether an end is raised.
@@ -337,7 +360,7 @@ pub fn change(change: &Change, site: Site) -> Result<(), Failed> {
     }
     if end.gets_ipv6() {
         // At the host's end of a wire it may be off.
-        set_ipv6(&end.name, site.netns, "disable_ipv6", "0");
+        set_ipv6(&end.name, site, "disable_ipv6", "0");
     }
     let raise = match change.up {
         Some(true) => Raise::Yes,
@@ -376,8 +399,8 @@ pub fn attach(
     bridge: &LinkName,
     isolated: bool,
 ) -> Result<(), Refused> {
-    let bridge = link_by_name(netlink, bridge)?.index;
-    let index = link_by_name(netlink, port)?.index;
+    let bridge = netlink.index_of(bridge)?;
+    let index = netlink.index_of(port)?;
     let link = LinkUnspec::new_with_index(index).controller(bridge).build();
     netlink.request(Request::new(RouteNetlinkMessage::SetLink(link), 0))?;
     if isolated {
@@ -391,7 +414,7 @@ pub fn attach(
 /// # Errors
 /// ENODEV without the link.
 pub fn reflect(netlink: &Netlink, port: &LinkName) -> Result<(), Refused> {
-    let index = link_by_name(netlink, port)?.index;
+    let index = netlink.index_of(port)?;
     let request = set_port(index, InfoBridgePort::HairpinMode(true));
     netlink.request(request).map(drop)
 }
@@ -437,7 +460,7 @@ pub(super) fn settle(
         let mut requests: Vec<Request> = unready.iter().map(|ip| match_route(*ip)).collect();
         if !active {
             let question = LinkUnspec::new_with_index(index).build();
-            requests.push(Request::new(RouteNetlinkMessage::GetLink(question), 0));
+            requests.push(get_link(question));
         }
         let answers = netlink.exchange(requests).map_err(|cause| Failed {
             end: at,
@@ -704,7 +727,7 @@ pub fn is_far_end_alive(netlink: &Netlink, link: &Link) -> Result<bool, Refused>
 
 fn one_link(netlink: &Netlink, which: LinkMessage) -> Result<Link, Refused> {
     netlink
-        .request(Request::new(RouteNetlinkMessage::GetLink(which), 0))?
+        .request(get_link(which))?
         .into_iter()
         .find_map(|message| match message {
             RouteNetlinkMessage::NewLink(link) => Some(read_link(link)),
@@ -714,6 +737,13 @@ fn one_link(netlink: &Netlink, which: LinkMessage) -> Result<Link, Refused> {
             errno: Errno::ENODEV,
             said: None,
         })
+}
+
+/// Asks about a link, but not what has passed through it.
+fn get_link(mut which: LinkMessage) -> Request {
+    let unasked = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+    which.attributes.push(unasked);
+    Request::new(RouteNetlinkMessage::GetLink(which), 0)
 }
 
 fn read_link(message: LinkMessage) -> Link {
@@ -917,7 +947,7 @@ pub fn take_address(netlink: &Netlink, link: &Link, ip: IpAddr) -> Result<(), Re
 /// # Errors
 /// ENODEV without the link.
 pub fn has_address(netlink: &Netlink, link: &LinkName, wanted: &EndAddr) -> Result<bool, Refused> {
-    let index = link_by_name(netlink, link)?.index;
+    let index = netlink.index_of(link)?;
     let wanted = LinkAddr {
         addr: wanted.addr,
         peer: wanted.peer,
@@ -938,7 +968,7 @@ pub fn readdress(
     from: &EndAddr,
     to: &EndAddr,
 ) -> Result<(), Refused> {
-    let index = link_by_name(netlink, link)?.index;
+    let index = netlink.index_of(link)?;
     // The old one goes first: next to it the new one would be secondary, with the same peer, and go with it
     // (`__inet_del_ifa`, net/ipv4/devinet.c).
     netlink.request(Request::new(
@@ -986,6 +1016,7 @@ mod tests {
             Site {
                 netlink: &self.netlink,
                 netns: Some(self.fd.as_fd()),
+                proc: None,
             }
         }
 

@@ -11,6 +11,11 @@ use super::network::NetworkName;
 /// What every `/etc/hosts` begins with.
 pub const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
+/// A line of hosts(5), for one name or for several with a blank between them.
+pub fn line(ip: IpAddr, names: &str) -> String {
+    format!("{ip}\t{names}\n")
+}
+
 /// A host's or a domain's name: letters, digits, `-` and `.` (RFC 1123, 2.1), at most the kernel's 64 bytes (uname(2)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostName(String);
@@ -88,7 +93,7 @@ impl OwnFiles {
             text.push_str(network.strip_prefix(HOSTS).unwrap_or(network));
         }
         for AddedHost { name, ip } in &self.hosts {
-            text.push_str(&format!("{ip}\t{}\n", name.as_str()));
+            text.push_str(&line(*ip, name.as_str()));
         }
         text
     }

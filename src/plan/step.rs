@@ -512,6 +512,16 @@ impl fmt::Display for HookKind {
 }
 
 /// What the step does, as a phrase that fits after a container's name: `mount proc on /proc`.
+impl Step {
+    /// Whether it mounts a procfs.
+    pub fn mounts_proc(&self) -> bool {
+        let Step::Mount(mount) = self else {
+            return false;
+        };
+        matches!(&mount.what, MountWhat::Filesystem { fstype, .. } if fstype == "proc")
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -492,6 +492,20 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// What an end does otherwise than the kernel would have it do with IPv6 (Documentation/networking/ip-sysctl.rst): the parameter, and
+    /// its value.
+    pub fn ipv6_setting(&self, end: &End) -> Option<(&'static str, &'static str)> {
+        let on_network = self.ends.iter().any(|end| end.port.is_some());
+        if end.no_ipv6 {
+            Some(("disable_ipv6", "1"))
+        } else if on_network {
+            // The others on a network are no routers of this container's.
+            Some(("accept_ra", "0"))
+        } else {
+            None
+        }
+    }
+
     /// The link-local address that the second end of a network's wire gets before it is raised, the one that the kernel would make of
     /// its link-layer address (RFC 4291, appendix A).
     ///
@@ -736,6 +750,25 @@ pub enum HostStep {
 }
 
 impl Topology {
+    /// The step of a node by which it mounts a procfs that the engine can use to set what its ends on networks do with IPv6: one that comes
+    /// before every gate at which it would wait for just that.
+    pub fn lent_proc(&self, node: usize) -> Option<usize> {
+        let is_set = |wire: &Wire| {
+            let mut own = wire.ends.iter().filter(|end| end.at == Place::Node(node));
+            own.any(|end| wire.ipv6_setting(end).is_some())
+        };
+        if !self.wires.iter().any(is_set) {
+            return None;
+        }
+        let steps = &self.nodes[node].steps;
+        let is_before =
+            |step: &&Step| !matches!(step, Step::Gate(Gate::Hooks | Gate::Wired | Gate::Start));
+        steps
+            .iter()
+            .take_while(is_before)
+            .position(Step::mounts_proc)
+    }
+
     /// What the engine does, in order: every name is claimed before anything is made; all containers are held before the
     /// first wire; the wires are made while the containers mount; then the gates open.
     pub fn host_steps(&self) -> Vec<HostStep> {

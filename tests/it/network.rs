@@ -1,6 +1,6 @@
 //! `tincan network`, and containers on networks.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::bad_input::refused;
 use super::dry_run::{by_hand, undo};
@@ -29,6 +29,7 @@ pub fn tests() -> Vec<Case> {
         a_half_made_bridge_is_made_anew needs [Nftables],
         wires_to_single_containers_are_not_reached needs [Nftables],
         nobody_on_a_network_is_the_hosts_router needs [Nftables],
+        ipv6_is_as_the_network_has_it_whatever_procfs_a_bundle_has needs [Root, Nftables],
         an_address_answers_for_its_new_holder_alone needs [Root, Nftables],
         a_container_is_itself_from_the_first_moment needs [Nftables],
         wrong_networks_are_refused needs [Nftables],
@@ -484,7 +485,7 @@ fn routes_and_looks_are_the_containers(host: &Host) {
 fn a_bundle_is_on_a_network(host: &Host) {
     create(host, &LAN0);
     let bundle = host.bundle("on-lan0", |spec| {
-        spec["process"]["args"] = serde_json::json!(["sleep", "1000"]);
+        spec["process"]["args"] = json!(["sleep", "1000"]);
     });
     let line = format!(
         "{} create --bundle {} --net lan0,10.9.0.9 c1 </dev/null >/dev/null 2>&1",
@@ -626,6 +627,61 @@ fn nobody_on_a_network_is_the_hosts_router(host: &Host) {
     let run = ["run", "--net", "lan0", "--"];
     assert_eq!(host.tincan(run.iter().chain(&ask)).ok(), "0\n");
     remove(host, "lan0");
+}
+
+/// Some of these cannot lend theirs to be written to.
+fn ipv6_is_as_the_network_has_it_whatever_procfs_a_bundle_has(host: &Host) {
+    create(host, &LAN0);
+    create(host, &["lan4", "--subnet", "10.8.0.0/24"]);
+    fn proc(spec: &mut Value) -> &mut Value {
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        mounts.iter_mut().find(|it| it["type"] == "proc").unwrap()
+    }
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 6] = [
+        ("plain", |_| ()),
+        ("ro", |spec| proc(spec)["options"] = json!(["ro"])),
+        ("pids", |spec| proc(spec)["options"] = json!(["subset=pid"])),
+        ("none", |spec| {
+            let mounts = spec["mounts"].as_array_mut().unwrap();
+            mounts.retain(|it| it["type"] != "proc");
+            for paths in ["maskedPaths", "readonlyPaths"] {
+                spec["linux"].as_object_mut().unwrap().remove(paths);
+            }
+        }),
+        ("hooked", |spec| {
+            spec["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}]});
+        }),
+        ("mapped", |spec| {
+            let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.push(json!({"type": "user"}));
+            let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+            spec["linux"]["uidMappings"] = map.clone();
+            spec["linux"]["gidMappings"] = map;
+        }),
+    ];
+    for (name, change) in changes {
+        let bundle = host.bundle(name, |spec| {
+            spec["process"]["args"] = json!(["sleep", "1000"]);
+            change(spec);
+        });
+        let line = format!(
+            "{} run -d --bundle {} --net lan0 --net lan4 {name} </dev/null >/dev/null 2>&1",
+            Host::TINCAN,
+            bundle.display()
+        );
+        host.sh(&line);
+        let settings = host.inside(name, || {
+            ["eth0/accept_ra", "eth0/disable_ipv6", "eth1/disable_ipv6"].map(|it| {
+                let file = format!("/proc/sys/net/ipv6/conf/{it}");
+                std::fs::read_to_string(file).unwrap()
+            })
+        });
+        assert_eq!(settings, ["0\n", "0\n", "1\n"], "{name}");
+        delete(host, &[name]);
+    }
+    remove(host, "lan0");
+    remove(host, "lan4");
 }
 
 fn an_address_answers_for_its_new_holder_alone(host: &Host) {
