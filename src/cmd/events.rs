@@ -13,6 +13,8 @@ use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
+use crate::engine::resctrl;
+use crate::engine::state::State;
 use crate::engine::user::Need;
 use crate::net::statistics::{self, InterfaceStatistics};
 use crate::plan::name::ContainerName;
@@ -53,13 +55,10 @@ struct Event<'a> {
 struct Data {
     #[serde(flatten)]
     cgroup: Stats,
-    /// Of cache and memory bandwidth (resctrl.rst) nothing is asked for a container, and nothing counted.
-    intel_rdt: IntelRdt,
+    /// Caches and memory bandwidth; empty without a control group.
+    intel_rdt: resctrl::Stats,
     network_interfaces: Option<Vec<InterfaceStatistics>>,
 }
-
-#[derive(Serialize)]
-struct IntelRdt {}
 
 /// Prints until the container has ended; with `--stats`, once.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
@@ -68,7 +67,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     let pidfd = pidfd.ok_or_else(|| EngineError::NotRunning(args.id.clone()))?;
     let cgroup = own_cgroup(&state)?;
     if args.stats {
-        print(&args.id, "stats", Some(data(engine, &args.id, cgroup)?))?;
+        print(&args.id, "stats", Some(data(engine, &state, cgroup)?))?;
         return Ok(ExitCode::SUCCESS);
     }
     let failed = |cause| EngineError::of_cgroup(&args.id, cause);
@@ -91,7 +90,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         if due <= Instant::now() {
-            match data(engine, &args.id, cgroup) {
+            match data(engine, &state, cgroup) {
                 Ok(data) => print(&args.id, "stats", Some(data))?,
                 // It is ending, which is seen soon.
                 Err(EngineError::NotRunning(_)) => {}
@@ -104,9 +103,13 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn data(engine: &Engine, id: &ContainerName, cgroup: &Location) -> Result<Data, EngineError> {
+fn data(engine: &Engine, state: &State, cgroup: &Location) -> Result<Data, EngineError> {
+    let id = &state.id;
     let cgroup = cgroup.stats();
     let cgroup = cgroup.map_err(|cause| EngineError::of_cgroup(id, cause))?;
+    let control = state.control.as_ref();
+    let intel_rdt = control.map_or_else(|| Ok(resctrl::Stats::default()), |it| it.stats());
+    let intel_rdt = intel_rdt.map_err(|cause| EngineError::of_control(id, cause))?;
     let (netns, netlink) = enter_running(engine, id)?;
     // With the host's own network, what passes there is not the container's.
     let is_hosts = netns::is_current(netns.as_fd());
@@ -122,7 +125,7 @@ fn data(engine: &Engine, id: &ContainerName, cgroup: &Location) -> Result<Data, 
         .transpose();
     Ok(Data {
         cgroup,
-        intel_rdt: IntelRdt {},
+        intel_rdt,
         network_interfaces: interfaces.map_err(|cause| EngineError::Wire {
             container: id.to_string(),
             action: "read what passed through its interfaces".to_owned(),

@@ -4,24 +4,30 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 use super::Usage;
 use super::pause::own_cgroup;
+use crate::cgroup::Location;
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
-use crate::engine::state::Status;
+use crate::engine::resctrl;
+use crate::engine::state::{State, Status};
 use crate::engine::user::Need;
 use crate::plan::cgroup;
+use crate::plan::facts::CgroupLayout;
 use crate::plan::name::{BadWord, ContainerName};
 use crate::plan::oci;
+use crate::plan::resctrl::{Share, check_bandwidth};
 use crate::plan::systemd;
-use crate::plan::topology::Hierarchies;
+use crate::plan::topology::{Cgroup, Hierarchies};
 
 /// The arguments of `tincan update`, which are runc's.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A file with the limits, as `linux.resources` of config.json has them; `-` is standard input. The other options count for nothing then
+    /// A file with the limits, as `linux.resources` of config.json has them; `-` is standard input. Of the other options only those of
+    /// caches and memory bandwidth count then
     #[arg(short, long, value_name = "FILE")]
     resources: Option<PathBuf>,
     /// Weight of block I/O, 10 to 1000
@@ -66,6 +72,12 @@ pub struct Args {
     /// Processes and threads; -1 is no limit
     #[arg(long, value_name = "COUNT", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    /// Share of the caches of the third level, for a container with linux.intelRdt: L3:0=7f0;1=1f
+    #[arg(long, value_name = "LINE")]
+    l3_cache_schema: Option<String>,
+    /// Share of memory bandwidth, likewise: MB:0=20;1=70
+    #[arg(long, value_name = "LINE", value_parser = bandwidth)]
+    mem_bw_schema: Option<String>,
     /// The container
     id: ContainerName,
 }
@@ -87,6 +99,14 @@ fn bytes(word: &str) -> Result<i64, BadWord> {
     number.checked_mul(factor).ok_or_else(bad)
 }
 
+/// A line about memory bandwidth; an empty one asks for nothing, as in runc.
+fn bandwidth(word: &str) -> Result<String, String> {
+    if !word.is_empty() {
+        check_bandwidth(word).map_err(|why| format!("{why}; a right one is `MB:0=50`"))?;
+    }
+    Ok(word.to_owned())
+}
+
 /// Sets the limits.
 pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     engine.become_root(Need::Join)?;
@@ -94,34 +114,88 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     if engine.root.status(&state) == Status::Stopped {
         return Err(EngineError::NotRunning(args.id).into());
     }
-    let json = match &args.resources {
-        None => args.asked()?,
-        Some(path) if path.as_os_str() == "-" => {
-            let mut text = Vec::new();
-            std::io::stdin().read_to_end(&mut text)?;
-            text
-        }
-        Some(path) => std::fs::read(path)
-            .map_err(|cause| anyhow::anyhow!("--resources {}: {cause}", path.display()))?,
-    };
-    let resources = oci::parse_resources(&json)?;
-    let location = own_cgroup(&state)?;
-    let layout = engine.layout()?;
-    let plan = cgroup::update(&resources, layout, Hierarchies::Every)?;
-    if let Some(unit) = state.unit() {
-        let properties = systemd::properties(&plan.settings, layout);
-        unit.set(&properties)
-            .map_err(|cause| EngineError::of_systemd(&args.id, cause))?;
+    let resources = args.resources()?;
+    let share = args.share();
+    if resources.is_none() && share == Share::default() {
+        let right = "tincan update --memory 64m ID";
+        return Err(Usage::new("there is nothing to change", right).into());
     }
-    location
-        .update(&plan, layout)
-        .map_err(|cause| EngineError::of_cgroup(&args.id, cause))?;
+    let layout = engine.layout()?;
+    let limits = match &resources {
+        Some(resources) => Some((
+            own_cgroup(&state)?,
+            cgroup::update(resources, layout, Hierarchies::Every)?,
+        )),
+        None => None,
+    };
+    let of_control = |cause| EngineError::of_control(&args.id, cause);
+    // A share is changed whole or not at all, where limits before one that fails stay: it comes first, and is put back for them.
+    let mut put_back = None;
+    if share != Share::default() {
+        let control = resctrl::Location::to_update(state.control.as_ref(), &share);
+        let control = control.map_err(of_control)?;
+        let former = control.update(&share).map_err(of_control)?;
+        put_back = Some((control, former));
+    }
+    let set = limits.map_or(Ok(()), |(location, plan)| {
+        set(&state, location, &plan, layout)
+    });
+    if let (Err(_), Some((control, former))) = (&set, put_back)
+        && let Err(failed) = control.put_back(&former)
+    {
+        complain!("tincan: {}: put its share back: {failed}", args.id);
+    }
+    set?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Sets the limits of a cgroup: with systemd, and in its files.
+fn set(
+    state: &State,
+    location: &Location,
+    plan: &Cgroup,
+    layout: &CgroupLayout,
+) -> Result<(), EngineError> {
+    if let Some(unit) = state.unit() {
+        let properties = systemd::properties(&plan.settings, layout);
+        unit.set(&properties)
+            .map_err(|cause| EngineError::of_systemd(&state.id, cause))?;
+    }
+    location
+        .update(plan, layout)
+        .map_err(|cause| EngineError::of_cgroup(&state.id, cause))
+}
+
 impl Args {
-    /// What the single options ask for, as a file would.
-    fn asked(&self) -> anyhow::Result<Vec<u8>> {
+    /// What is asked for of caches and bandwidth.
+    fn share(&self) -> Share {
+        let given = |line: &Option<String>| line.clone().filter(|it| !it.is_empty());
+        Share {
+            caches: given(&self.l3_cache_schema),
+            bandwidth: given(&self.mem_bw_schema),
+        }
+    }
+
+    /// The limits that are asked for; none if none is.
+    fn resources(&self) -> anyhow::Result<Option<LinuxResources>> {
+        let json = match &self.resources {
+            None => match self.asked()? {
+                Some(json) => json,
+                None => return Ok(None),
+            },
+            Some(path) if path.as_os_str() == "-" => {
+                let mut text = Vec::new();
+                std::io::stdin().read_to_end(&mut text)?;
+                text
+            }
+            Some(path) => std::fs::read(path)
+                .map_err(|cause| anyhow::anyhow!("--resources {}: {cause}", path.display()))?,
+        };
+        Ok(Some(oci::parse_resources(&json)?))
+    }
+
+    /// What the single options ask for, as a file would; none if they ask for nothing.
+    fn asked(&self) -> anyhow::Result<Option<Vec<u8>>> {
         let some = |pairs: &[(&str, Value)]| {
             let given = pairs.iter().filter(|(_, value)| !value.is_null());
             Value::Object(
@@ -155,11 +229,10 @@ impl Args {
             .count()
             == 0
         {
-            let right = "tincan update --memory 64m ID";
-            return Err(Usage::new("there is nothing to change", right).into());
+            return Ok(None);
         }
         let all = json!({"cpu": cpu, "memory": memory, "pids": pids, "blockIO": block});
-        Ok(serde_json::to_vec(&all)?)
+        Ok(Some(serde_json::to_vec(&all)?))
     }
 }
 

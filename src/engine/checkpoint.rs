@@ -384,7 +384,7 @@ fn outer_mounts(pid: &str, binds: &[Bind]) -> io::Result<Vec<OuterMount>> {
 }
 
 /// A path as it is, of one in `/proc/PID/mountinfo` (proc(5)): blanks and the like are written there by their numbers.
-fn unescaped(field: &str) -> String {
+pub(super) fn unescaped(field: &str) -> String {
     let mut parts = field.split('\\');
     let mut path = parts.next().unwrap_or_default().to_owned();
     for part in parts {

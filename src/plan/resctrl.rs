@@ -19,10 +19,10 @@ pub struct ControlGroup {
     pub maker: Maker,
     /// The monitoring group that is made for the container alone, below the same mount.
     pub monitoring: Option<PathBuf>,
-    /// Lines for the group's `schemata`, in order.
+    /// Lines for the group's `schemata`, which has to say so already where the group is not new.
+    pub share: Vec<String>,
+    /// More lines for it, which are written after those.
     pub schemata: Vec<String>,
-    /// What its `schemata` has to say already, where the group is not new.
-    pub expected: Vec<String>,
 }
 
 /// Who makes a control group.
@@ -36,6 +36,40 @@ pub enum Maker {
     /// Somebody has to have made it.
     Others,
 }
+
+/// What a group gets of the third level of caches, and of memory bandwidth: `l3CacheSchema` and `memBwSchema` of a bundle, and the options of
+/// `update`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Lines about caches.
+    pub caches: Option<String>,
+    /// A line about bandwidth.
+    pub bandwidth: Option<String>,
+}
+
+impl Share {
+    /// The lines for `schemata`, in the order of the specification. Those of caches may be several, as older callers give them.
+    pub fn lines(&self) -> Vec<String> {
+        let texts = self.caches.iter().chain(&self.bandwidth);
+        texts
+            .flat_map(|text| text.lines().map(str::to_owned))
+            .collect()
+    }
+}
+
+/// Whether this is a line about bandwidth.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_bandwidth(line: &str) -> Result<(), String> {
+    if line.contains('\n') || !line.starts_with("MB:") {
+        return Err(format!("`{line}` is no line that begins with `MB:`"));
+    }
+    Ok(())
+}
+
+/// The resource of the lines about memory bandwidth.
+pub const BANDWIDTH: &str = "MB";
 
 /// Directories of resctrl's that are no groups.
 const TAKEN: [&str; 3] = ["info", "mon_data", "mon_groups"];
@@ -66,18 +100,15 @@ pub fn group(container: &ContainerName, asked: &LinuxIntelRdt) -> Result<Control
             format!("`{name}` cannot be the name of a control group"),
         );
     }
-    let caches = text(asked.l3_cache_schema());
-    let bandwidth = text(asked.mem_bw_schema());
-    if let Some(line) = &bandwidth
-        && (line.contains('\n') || !line.starts_with("MB:"))
-    {
-        return bad(
-            "memBwSchema",
-            format!("`{line}` is no line that begins with `MB:`"),
-        );
+    let share = Share {
+        caches: text(asked.l3_cache_schema()),
+        bandwidth: text(asked.mem_bw_schema()),
+    };
+    if let Some(Err(why)) = share.bandwidth.as_deref().map(check_bandwidth) {
+        return bad("memBwSchema", why);
     }
-    let more = asked.schemata().clone().unwrap_or_default();
-    for (index, line) in more.iter().enumerate() {
+    let schemata = asked.schemata().clone().unwrap_or_default();
+    for (index, line) in schemata.iter().enumerate() {
         if line.contains('\n') || line.is_empty() {
             return bad(
                 &format!("schemata[{index}]"),
@@ -85,17 +116,11 @@ pub fn group(container: &ContainerName, asked: &LinuxIntelRdt) -> Result<Control
             );
         }
     }
-    // Those of caches may be several lines, as older callers give them.
-    let expected: Vec<String> = caches
-        .iter()
-        .chain(&bandwidth)
-        .flat_map(|text| text.lines().map(str::to_owned))
-        .collect();
-    let schemata: Vec<String> = expected.iter().cloned().chain(more).collect();
+    let share = share.lines();
     let maker = match &class {
         None => Maker::Container,
         Some(root) if root == "/" => Maker::Others,
-        Some(_) if schemata.is_empty() => Maker::Others,
+        Some(_) if share.is_empty() && schemata.is_empty() => Maker::Others,
         Some(_) => Maker::Anybody,
     };
     let path = PathBuf::from(name.trim_start_matches('/'));
@@ -105,20 +130,37 @@ pub fn group(container: &ContainerName, asked: &LinuxIntelRdt) -> Result<Control
         path,
         maker,
         monitoring,
+        share,
         schemata,
-        expected,
     })
 }
 
 /// The first of the expected lines that a `schemata` file does not have. Domains that it does not speak of do not count, and numbers may
-/// be written with zeros before them.
-pub fn difference<'a>(expected: &'a [String], schemata: &str) -> Option<&'a str> {
+/// be written with zeros before them. Of bandwidth the kernel keeps the next multiple of `step` percent (resctrl.rst, `bandwidth_gran`).
+pub fn difference<'a>(
+    expected: &'a [String],
+    schemata: &str,
+    step: Option<u64>,
+) -> Option<&'a str> {
     let there: BTreeMap<&str, BTreeMap<&str, String>> =
         schemata.lines().filter_map(domains).collect();
+    let is_kept_as = |resource: &str, asked: &str, kept: &str| {
+        let percent = asked.parse().ok().filter(|it: &u64| *it <= 100);
+        let rounded = percent.zip(step).and_then(|(percent, step)| {
+            let is_bandwidth = resource == BANDWIDTH;
+            is_bandwidth.then(|| percent.checked_next_multiple_of(step))?
+        });
+        asked == kept || rounded.is_some_and(|it| kept == it.to_string())
+    };
     let is_there = |line: &str| {
         domains(line).is_some_and(|(resource, asked)| {
-            let have = there.get(resource);
-            have.is_some_and(|have| asked.iter().all(|(id, value)| have.get(id) == Some(value)))
+            let kept = there.get(resource);
+            kept.is_some_and(|kept| {
+                asked.iter().all(|(id, asked)| {
+                    let kept = kept.get(id);
+                    kept.is_some_and(|kept| is_kept_as(resource, asked, kept))
+                })
+            })
         })
     };
     let mut expected = expected.iter().map(String::as_str);
@@ -128,12 +170,36 @@ pub fn difference<'a>(expected: &'a [String], schemata: &str) -> Option<&'a str>
 /// What a line of `schemata` is about, and its values by domain: `L3:0=7f0;1=1f`.
 fn domains(line: &str) -> Option<(&str, BTreeMap<&str, String>)> {
     let (resource, domains) = line.split_once(':')?;
-    let pairs = domains.split(';').map(|pair| {
+    // The kernel does not mind a semicolon at the end.
+    let pairs = domains.split(';').filter(|pair| !pair.trim().is_empty());
+    let pairs = pairs.map(|pair| {
         let (id, value) = pair.split_once('=')?;
         let value = value.trim().to_lowercase();
+        let value = value.strip_prefix("0x").unwrap_or(&value);
         Some((id.trim(), value.trim_start_matches('0').to_owned()))
     });
     Some((resource.trim(), pairs.collect::<Option<_>>()?))
+}
+
+/// What a `schemata` file says of a resource.
+pub fn line_of<'a>(resource: &str, schemata: &'a str) -> Option<&'a str> {
+    let mut lines = schemata.lines().map(str::trim);
+    lines.find(|line| resource_of(line) == Some(resource))
+}
+
+/// The lines of a `schemata` file by which that is as it was, before lines like these were written.
+pub fn before(written: &[String], schemata: &str) -> Vec<String> {
+    let changed: Vec<&str> = written
+        .iter()
+        .filter_map(|line| resource_of(line))
+        .collect();
+    let lines = schemata.lines().map(str::trim);
+    let lines = lines.filter(|line| resource_of(line).is_some_and(|it| changed.contains(&it)));
+    lines.map(str::to_owned).collect()
+}
+
+fn resource_of(line: &str) -> Option<&str> {
+    line.split_once(':').map(|(resource, _)| resource.trim())
 }
 
 #[cfg(test)]
@@ -186,11 +252,8 @@ mod tests {
             "schemata": ["L2:0=3"], "memBwSchema": "MB:0=20", "l3CacheSchema": "L3:0=7f0;1=1f\nL3CODE:0=1",
         }))
         .unwrap();
-        assert_eq!(
-            group.schemata,
-            ["L3:0=7f0;1=1f", "L3CODE:0=1", "MB:0=20", "L2:0=3"]
-        );
-        assert_eq!(group.expected, group.schemata[..3]);
+        assert_eq!(group.share, ["L3:0=7f0;1=1f", "L3CODE:0=1", "MB:0=20"]);
+        assert_eq!(group.schemata, ["L2:0=3"]);
     }
 
     #[test]
@@ -226,12 +289,50 @@ mod tests {
     fn a_group_that_is_there_says_the_same() {
         // As the kernel prints it.
         let there = "    MB:0= 20;1=100\n    L3:0=07f0;1=001f\n";
-        let differs = |line: &str| difference(&[line.to_owned()], there).is_some();
-        for same in ["L3:0=7f0;1=1f", "L3:1=1F;0=7F0", "L3:1=1f", "MB:0=20"] {
+        let differs = |line: &str| difference(&[line.to_owned()], there, Some(10)).is_some();
+        for same in [
+            "L3:0=7f0;1=1f",
+            "L3:1=1F;0=7F0",
+            "L3:1=0x1f;",
+            "MB:0=20",
+            // What the kernel makes of it.
+            "MB:0=11;1=95",
+        ] {
             assert!(!differs(same), "{same}");
         }
-        for other in ["L3:0=7f;1=1f", "L3:2=1f", "L2:0=1", "MB:0=30", "MB", "MB:0"] {
+        for other in [
+            "L3:0=7f;1=1f",
+            "L3:2=1f",
+            "L3:1=16",
+            "L2:0=1",
+            "MB:0=30",
+            "MB:0=10",
+            "MB:0=21",
+            "MB",
+            "MB:0",
+        ] {
             assert!(differs(other), "{other}");
         }
+        // In megabytes per second nothing is rounded.
+        let there = "MB:0=2050";
+        assert!(difference(&["MB:0=2041".to_owned()], there, Some(10)).is_some());
+        assert!(difference(&["MB:0=2050".to_owned()], there, None).is_none());
+    }
+
+    #[test]
+    fn what_lines_change_is_put_back_by_those_of_the_same_resources() {
+        let there = "  SMBA:0=2048\n    MB:0= 20;1=100\n    L3:0=07f0;1=001f\n";
+        assert_eq!(line_of("MB", there), Some("MB:0= 20;1=100"));
+        assert_eq!(line_of("L2", there), None);
+        let put_back = |lines: &[&str]| {
+            let lines: Vec<String> = lines.iter().map(|it| (*it).to_owned()).collect();
+            before(&lines, there)
+        };
+        assert_eq!(put_back(&["L3:0=f"]), ["L3:0=07f0;1=001f"]);
+        assert_eq!(
+            put_back(&["L3:0=f", "MB:0=50"]),
+            ["MB:0= 20;1=100", "L3:0=07f0;1=001f"]
+        );
+        assert_eq!(put_back(&["L2:0=f"]), [""; 0]);
     }
 }

@@ -446,6 +446,18 @@ fn shares_of_caches_without_resctrl_are_refused(host: &Host) {
     refused("class", json!({"closID": "/"}), none);
     let wrong = "config.json: linux.intelRdt.memBwSchema: `20` is no line that begins with `MB:`";
     refused("wrong", json!({"memBwSchema": "20"}), wrong);
+    // Nor is there another one to get.
+    let run = ["run", "-d", "--name", "c2", "--", "sleep", "1000"];
+    host.tincan(run).ok();
+    for (option, line, kind) in [
+        ("--l3-cache-schema", "L3:0=f", "l3 cache schema"),
+        ("--mem-bw-schema", "MB:0=20", "memory bandwidth schema"),
+    ] {
+        let said = host.tincan(["update", option, line, "c2"]).fails(125);
+        let none = format!("c2: {kind}: is not enabled: no resctrl file system is mounted");
+        assert!(said.contains(&none), "{said}");
+    }
+    host.tincan(["delete", "--force", "c2"]).ok();
 }
 
 /// As Ubuntu does it: who has a profile, and it does not allow them, has no user namespaces.
