@@ -18,7 +18,7 @@ BUILD_PACKAGES := gcc libc6-dev libseccomp-dev
 DEMO_PACKAGES := busybox-static
 TEST_PACKAGES := busybox-static containernetworking-plugins iproute2 iptables iputils-ping netbase nftables podman procps runc uidmap passt
 E2E_PACKAGES := aardvark-dns buildah busybox-static catatonit containerd containernetworking-plugins docker.io iproute2 iptables netavark podman procps runc
-VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs kmod qemu-system-x86 xz-utils
+VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs gdb kmod qemu-system-x86 xz-utils
 # In the virtual machines.
 GUEST_PACKAGES := apparmor busybox-static criu dbus iproute2 iputils-ping kmod libpam-systemd netbase nftables passt procps runc secilc systemd-sysv uidmap wireguard-tools
 # In those of test-e2e-vm.

@@ -49,6 +49,8 @@ pub enum Need {
     Selinux,
     /// A kernel that runs without it.
     NoSelinux,
+    /// A resctrl file system that is mounted: one for the whole machine, with few groups.
+    Resctrl,
     /// No resctrl file system: shares of caches are of few processors, and nobody has mounted it.
     NoResctrl,
     /// AppArmor with rules for user namespaces.
@@ -154,6 +156,13 @@ impl Need {
                 unknown.or_else(not_alone)
             }),
             Need::NoSelinux => selinux().then(|| "this kernel has SELinux".to_owned()),
+            Need::Resctrl => {
+                let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+                let is_mounted = mounts
+                    .lines()
+                    .any(|it| it.split(' ').nth(2) == Some("resctrl"));
+                (!is_mounted).then(|| "no resctrl is mounted".to_owned())
+            }
             Need::NoResctrl => fs::read_to_string("/proc/filesystems")
                 .is_ok_and(|known| known.contains("\tresctrl\n"))
                 .then(|| "this kernel has resctrl".to_owned()),

@@ -35,6 +35,7 @@ mod pause;
 mod plugins;
 mod podman;
 mod publish;
+mod resctrl;
 mod rootless;
 mod run;
 mod scheduling;
@@ -75,6 +76,7 @@ fn main() -> std::process::ExitCode {
         device::tests(),
         network::tests(),
         publish::tests(),
+        resctrl::tests(),
         doctor::tests(),
         dry_run::tests(),
         events::tests(),

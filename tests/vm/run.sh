@@ -9,8 +9,8 @@
 # run, and the table stays as it is. TEST_LOG is what `make test` has printed on this machine, for a column of its own.
 #
 # The walks through all faults and the thousands of containers take most of the time; they are done once, as root under the
-# first kernel. So are the tests on cgroups of version 1 beside version 2, as systemd lays them out where it is asked to, and the one
-# that needs a kernel with SELinux in the place of AppArmor, and is alone there.
+# first kernel. So are the tests on cgroups of version 1 beside version 2, as systemd lays them out where it is asked to, the one
+# that needs a kernel with SELinux in the place of AppArmor, and is alone there, and those of resctrl, on a processor that seems to have it.
 set -eu
 images=$1 out=$2 tests=$3 tincan=$4
 shift 4
@@ -39,6 +39,9 @@ first=$1
     case ${ONLY:-selinux} in
     *selinux*) echo "$first v2 root selinux" ;;
     esac
+    case ${ONLY:-resctrl} in
+    *resctrl*) echo "$first v2 root resctrl" ;;
+    esac
     for suite; do
         echo "$suite v2 root most"
         echo "$suite v2 user most"
@@ -64,6 +67,13 @@ xargs -P "$(nproc)" -L1 sh -c '
     [ "$part" = selinux ] && module=security=selinux || module=
     name=$suite.$cgroups.$as.$part
     begun=$(date +%s)
+    if [ "$part" = resctrl ]; then
+        # Where the kernel says that it is.
+        module=nokaslr
+        "$boot" "$images" "$suite" "$out/payload.tar" "$out/address" 300 $module tincan.part=address || exit 1
+        CPUID=$(sed -n "s/ . native_cpuid.*//p" "$out/address")
+        export CPUID
+    fi
     if "$boot" "$images" "$suite" "$out/payload.tar" "$out/$name" 1700 systemd.unified_cgroup_hierarchy=$unified $module \
         "tincan.as=$as" "tincan.part=$part" ${ONLY:+"tincan.only=$ONLY"}; then
         verdict=passed

@@ -3,9 +3,10 @@
 # serial port, and their exit code after it.
 #
 #     tincan.as=root|user     whose tests: root's, or those of a user who is not
-#     tincan.part=most|long|selinux
+#     tincan.part=most|long|selinux|resctrl|address
 #                             all but the walks through all faults and the very many containers, or those alone, or what takes a
-#                             kernel with SELinux
+#                             kernel with SELinux, or one with resctrl; or no test, but the address at which the kernel asks for
+#                             what its processor has
 #     tincan.only=NAME        the tests with NAME in their names, instead
 exec >/dev/ttyS1 2>&1
 . /checkout.env
@@ -24,6 +25,13 @@ if [ "$(word part)" = selinux ]; then
     # Its policy is the whole machine's.
     export TINCAN_TEST_OWN_MACHINE=1
     run selinux_labels
+elif [ "$(word part)" = resctrl ]; then
+    # There is one for all, which the tests find by its type: the machines that they make have a /sys of their own.
+    mkdir /resctrl
+    mount -t resctrl resctrl /resctrl || code=1
+    run resctrl::
+elif [ "$(word part)" = address ]; then
+    grep " native_cpuid$" /proc/kallsyms || code=1
 elif [ -n "$(word only)" ]; then
     run "$(word only)"
 elif [ "$(word part)" = long ]; then
