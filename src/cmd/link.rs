@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use serde::Serialize;
 
@@ -313,7 +314,7 @@ fn place(
         (Place::Host, engine.host_netlink()?)
     } else {
         let (_netns, netlink) = enter_running(engine, &end.container)?;
-        (Place::Running(end.container.clone()), netlink)
+        (Place::Running(end.container.clone()), Rc::new(netlink))
     };
     net::check_free(engine, &netlink, end, far, dry_run.remains())?;
     let name = match (&end.wire.name, &place) {
@@ -548,7 +549,8 @@ struct Links(BTreeMap<Option<ContainerName>, Vec<Link>>);
 
 impl Links {
     fn read(engine: &Engine, containers: &[ContainerName]) -> anyhow::Result<Self> {
-        let mut links = BTreeMap::from([(None, wire::links(&engine.host_netlink()?)?)]);
+        let host = engine.host_netlink()?;
+        let mut links = BTreeMap::from([(None, wire::links(&host)?)]);
         for name in containers {
             // One that has ended since has none.
             if let Ok((_, netlink)) = enter_running(engine, name) {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use super::dry_run::DryRun;
 use super::link::{far_end, lock, records};
@@ -74,7 +75,8 @@ pub fn run(args: Set, engine: &Engine) -> anyhow::Result<ExitCode> {
     } else {
         let (netns, inside) = enter_running(engine, container)?;
         net::check_own_network(container, netns.as_fd())?;
-        (container.clone(), Place::Running(container.clone()), inside)
+        let at = Place::Running(container.clone());
+        (container.clone(), at, Rc::new(inside))
     };
     let _locks = lock(engine, &args.dry_run, [&whose])?;
     let links = wire::links(&netlink)?;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 
@@ -312,7 +313,7 @@ pub fn attach(
                     None => engine
                         .host_netlink()
                         .map_err(|e| asking("its links", Refused::from(e)))?,
-                    Some(to) => enter_running(engine, to)?.1,
+                    Some(to) => Rc::new(enter_running(engine, to)?.1),
                 };
                 let mut here = Here {
                     engine,

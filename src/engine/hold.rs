@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::sys::signal::SigSet;
 use rustix::io::Errno;
@@ -66,6 +67,8 @@ pub struct Engine {
     layout: OnceCell<CgroupLayout>,
     /// The namespaces of a user who is not root, once a command has asked for them.
     user: OnceCell<User>,
+    /// A socket on the host, once somebody has asked for one.
+    host: OnceCell<Rc<Netlink>>,
     /// What there is not for its root, once somebody has asked.
     confinement: OnceCell<Option<Confinement>>,
     /// The addresses that were taken for containers which are not on disk yet, and so in no journal.
@@ -207,6 +210,7 @@ impl Engine {
             driver,
             layout: OnceCell::new(),
             user: OnceCell::new(),
+            host: OnceCell::new(),
             confinement: OnceCell::new(),
             leases: RefCell::new(Vec::new()),
             ports: RefCell::new(Vec::new()),
@@ -352,13 +356,17 @@ impl Engine {
         self.ways_out.borrow_mut().pop()
     }
 
-    /// A socket on the host.
+    /// The socket on the host.
     ///
     /// # Errors
     /// When the kernel has none.
-    pub fn host_netlink(&self) -> io::Result<Netlink> {
+    pub fn host_netlink(&self) -> io::Result<Rc<Netlink>> {
+        if let Some(opened) = self.host.get() {
+            return Ok(opened.clone());
+        }
         self.join_network()?;
-        Netlink::open()
+        let opened = Rc::new(Netlink::open()?);
+        Ok(self.host.get_or_init(|| opened).clone())
     }
 
     /// The systemd that is to make the cgroups, if one is.
@@ -433,7 +441,7 @@ struct Raising<'a> {
     engine: &'a Engine,
     topology: &'a Topology,
     held: Vec<Held<'a>>,
-    host: Option<Netlink>,
+    host: Option<Rc<Netlink>>,
     running: HashMap<ContainerName, (OwnedFd, Netlink)>,
     signal_mask: SigSet,
 }

@@ -671,9 +671,13 @@ impl Networks<'_> {
         let directory = self.directory(&lease.network);
         let file = search_file(lease.ip.is_ipv4());
         let draft = directory.join(format!(".{file}"));
-        let _ = fs::remove_file(&draft);
-        let _ = symlink(lease.ip.to_string(), &draft)
-            .and_then(|()| fs::rename(&draft, directory.join(file)));
+        let begin = lease.ip.to_string();
+        let drafted = symlink(&begin, &draft).or_else(|_| {
+            // Somebody was killed before the renaming.
+            fs::remove_file(&draft)?;
+            symlink(&begin, &draft)
+        });
+        let _ = drafted.and_then(|()| fs::rename(&draft, directory.join(file)));
     }
 
     /// Gives back the leases of a network that are nobody's.

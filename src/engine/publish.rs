@@ -579,11 +579,8 @@ pub fn add(engine: &Engine, name: &ContainerName, publish: &[Publish]) -> Result
         })
         .and_then(|()| step(1))
         .and_then(|()| {
-            reflect(
-                engine,
-                &engine.host_netlink().map_err(netlink_failed)?,
-                &tenant,
-            )
+            let host = engine.host_netlink().map_err(netlink_failed)?;
+            reflect(engine, &host, &tenant)
         })
         .and_then(|()| Ok(lead(&tenant, &published)?));
     if done.is_err() {

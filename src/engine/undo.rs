@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::io::Errno;
 use serde::Serialize;
@@ -223,7 +224,7 @@ fn cut_wires(engine: &Engine, state: &State) -> Result<(), EngineError> {
         let netlink = match &end.container {
             None => engine.host_netlink().map_err(|e| failed(e.into()))?,
             Some(other) => match enter_running(engine, other) {
-                Ok((_netns, netlink)) => netlink,
+                Ok((_netns, netlink)) => Rc::new(netlink),
                 // Its end of the wire has gone with it.
                 Err(EngineError::NotRunning(_) | EngineError::State(StateError::Unknown(_))) => {
                     continue;
@@ -275,7 +276,7 @@ fn remove_lasting(
                 Err(cause) if matches!(errno_of(&cause), Errno::NOENT | Errno::INVAL) => {
                     return Ok(());
                 }
-                other => other.map_err(|cause| failed(cause.into()))?,
+                other => Rc::new(other.map_err(|cause| failed(cause.into()))?),
             }
         }
     };
@@ -557,7 +558,7 @@ fn clear_cut_wires(engine: &Engine, cleared: &mut Vec<Cleared>) -> Result<(), En
     let mut sites = vec![engine.host_netlink().map_err(|e| failed(e.into()))?];
     for name in engine.root.names()? {
         // What has just ended has no links any more.
-        sites.extend(enter_running(engine, &name).map(|(_netns, netlink)| netlink));
+        sites.extend(enter_running(engine, &name).map(|(_netns, netlink)| Rc::new(netlink)));
     }
     let of_nobody = |link: &Link| {
         let container = give_way::container_of(engine, link)?;

@@ -229,6 +229,8 @@ struct BlockingSocket {
     socket: Socket,
     receive: Cell<Receive>,
     sent: Cell<bool>,
+    /// What is received is copied from here: most of it is short, and room for the longest would be had and given back each time.
+    received: RefCell<Vec<u8>>,
     /// The connection only logs what went wrong with its socket.
     broken: RefCell<Option<io::Error>>,
 }
@@ -279,6 +281,7 @@ impl AsyncSocket for BlockingSocket {
             socket,
             receive: Cell::new(Receive::Nothing),
             sent: Cell::new(false),
+            received: RefCell::new(Vec::with_capacity(LONGEST)),
             broken: RefCell::new(None),
         })
     }
@@ -312,9 +315,10 @@ impl AsyncSocket for BlockingSocket {
 
     fn poll_recv_from_full(&self, _: &mut Context<'_>) -> Poll<io::Result<(Vec<u8>, SocketAddr)>> {
         self.receive_with(|flags| {
-            let mut data = Vec::with_capacity(LONGEST);
-            let (_, from) = self.socket.recv_from(&mut data, flags)?;
-            Ok((data, from))
+            let mut received = self.received.borrow_mut();
+            received.clear();
+            let (_, from) = self.socket.recv_from(&mut *received, flags)?;
+            Ok((received.clone(), from))
         })
     }
 }
