@@ -2,7 +2,7 @@
 //!
 //! `TINCAN_FAULT=host:3:error` makes the engine's step 3 fail, `host:3:kill` ends tincan there by SIGKILL, and
 //! `ns1:3:error`, `ns1:3:kill` do the same in the first process of the container `ns1`, `undo:1:error` and `undo:1:kill` where
-//! the second deed of a journal is undone; the last step of `undo` forgets the container; `link:0:kill`
+//! the second deed of a journal is undone; the last step of `undo` forgets the container, and `forget:0:kill` ends it halfway; `link:0:kill`
 //! ends `link add` when the wire is made and not yet recorded so, `unlink:0:kill` ends `link del` when it is gone and still recorded.
 
 use rustix::io::Errno;

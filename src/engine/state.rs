@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::fault;
 use super::resctrl;
 use crate::cgroup;
 use crate::plan::checkpoint::Bind;
@@ -360,6 +361,11 @@ impl StateRoot {
         self.0.join(name.as_str())
     }
 
+    /// What a process is making of a container's state directory, or has left of it.
+    fn draft(&self, at: ProcessId, name: &ContainerName) -> PathBuf {
+        self.0.join(format!(".{}-{}-{name}", at.pid, at.start))
+    }
+
     /// The socket on which a created container waits for `start`.
     pub fn start_socket(&self, name: &ContainerName) -> PathBuf {
         self.directory(name).join("start")
@@ -372,10 +378,7 @@ impl StateRoot {
     /// # Errors
     /// [`StateError::Taken`] when there is one, whatever its status.
     pub fn claim(&self, state: &State, first: Option<&ContainerName>) -> Result<(), StateError> {
-        let creator = state.creator;
-        let draft = self
-            .0
-            .join(format!(".{}-{}-{}", creator.pid, creator.start, state.id));
+        let draft = self.draft(state.creator, &state.id);
         let mut private = fs::DirBuilder::new();
         private.mode(0o700);
         match private.create(&draft) {
@@ -562,18 +565,21 @@ impl StateRoot {
         locked.collect()
     }
 
-    /// Removes a container's directory; absent is success.
+    /// Removes a container's directory; absent is success. It gives up the name first, in one step: whoever is killed at it leaves a draft
+    /// for `gc`, and no directory that has the name and no container in it.
     ///
     /// # Errors
     /// When a file cannot be removed.
     pub fn forget(&self, name: &ContainerName) -> Result<(), StateError> {
         let directory = self.directory(name);
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(file_error(&directory)(error))
-            }
-            _ => Ok(()),
+        let at = ProcessId::own().map_err(file_error(&directory))?;
+        let draft = self.draft(at, name);
+        match fs::rename(&directory, &draft) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(file_error(&directory))?,
         }
+        fault::at("forget", 0).map_err(|errno| file_error(&draft)(errno.into()))?;
+        fs::remove_dir_all(&draft).map_err(file_error(&draft))
     }
 
     /// Records a wire that is added to a running container, as it is now.

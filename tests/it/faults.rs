@@ -55,6 +55,7 @@ pub fn tests() -> Vec<Case> {
         faults_in_link_del,
         faults_while_an_address_makes_way,
         kills_in_delete,
+        a_deletion_that_is_cut_short_gives_the_name_up,
         errors_in_create_with_a_scope needs [Root, Systemd],
         kills_in_create_with_a_scope needs [Root, Systemd],
         kills_in_delete_with_a_scope needs [Root, Systemd],
@@ -1124,6 +1125,25 @@ fn walk_delete(host: &Host, create: &[&str], end: &[&str]) {
             return;
         }
         host.tincan(end.iter()).ok();
+        host.assert_clean();
+    }
+}
+
+/// All of the container's directory but its name may still be there, which is nobody's any more.
+fn a_deletion_that_is_cut_short_gives_the_name_up(host: &Host) {
+    let bundle = bundle(host, &["sleep", "1000"]);
+    let create = ["create", "-b", &bundle, "f"];
+    for fault in [Fault::Error, Fault::Kill] {
+        quiet(host, &create, NO_FAULT);
+        let delete = quiet(host, END_F, &fault.at("forget", 0));
+        assert!(delete.met && delete.code != Some(0), "{delete:?}");
+        let said = host.tincan(["state", "f"]).fails(125);
+        assert!(said.contains("container f does not exist"), "{said}");
+        assert_eq!(host.tincan(["list", "-q"]).ok(), "");
+        let again = quiet(host, &create, NO_FAULT);
+        assert_eq!((again.code, again.said.as_str()), (Some(0), ""));
+        host.tincan(END_F).ok();
+        assert!(host.tincan(["gc"]).ok().contains("unfinished"));
         host.assert_clean();
     }
 }
