@@ -40,7 +40,8 @@ pub struct Args {
     #[arg(short, long, value_name = "UID[:GID]")]
     user: Option<String>,
     /// Be in this group as well
-    #[arg(short = 'g', long, value_name = "GID", value_delimiter = ',')]
+    #[arg(short = 'g', long, value_name = "GID", value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(..i64::from(u32::MAX)))]
     additional_gids: Vec<u32>,
     /// Run in this directory
     #[arg(long, value_name = "DIR")]
@@ -321,7 +322,9 @@ fn every_capability(all: &[caps::Capability]) -> anyhow::Result<LinuxCapabilitie
 /// A user, and the group if there is one.
 fn user_of(text: &str) -> Result<(u32, Option<u32>), BadWord> {
     let bad = || BadWord::new("user", text, "is no UID or UID:GID in numbers", "1000:1000");
-    let number = |word: &str| word.parse::<u32>().map_err(|_| bad());
+    // -1, as 32 bits, is no id (setresuid(2)).
+    let is_id = |id: &u32| *id != u32::MAX;
+    let number = |word: &str| word.parse::<u32>().ok().filter(is_id).ok_or_else(bad);
     Ok(match text.split_once(':') {
         Some((uid, gid)) => (number(uid)?, Some(number(gid)?)),
         None => (number(text)?, None),

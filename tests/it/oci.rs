@@ -35,6 +35,7 @@ pub fn tests() -> Vec<Case> {
         descriptors_are_kept_on_request_alone,
         exec_starts_from_what_was_created,
         exec_takes_runcs_options,
+        an_id_that_is_none_is_not_roots,
         exec_enters_a_cgroup_below needs [Root],
         a_paused_container_is_entered_on_request_alone needs [Root],
         a_paused_container_can_be_killed needs [Root],
@@ -699,6 +700,33 @@ fn exec_starts_from_what_was_created(host: &Host) {
         .tincan(["exec", "-u", "8", "c1", "sh", "-c", "id -u; id -g"])
         .ok();
     assert_eq!(said, "8\n6\n");
+    host.tincan(["delete", "--force", "c1"]).ok();
+}
+
+/// -1, as 32 bits, means to the kernel that an id stays as it is (setresuid(2)).
+fn an_id_that_is_none_is_not_roots(host: &Host) {
+    let none = u32::MAX;
+    let bundle = changed(host, "none", "id -u", |spec| {
+        spec["process"]["user"] = json!({"uid": none, "gid": 7});
+    });
+    let said = host.tincan(["run", "--bundle", &bundle, "c1"]).fails(125);
+    let wanted = "tincan: config.json: process.user.uid: is 4294967295, which is no id\n";
+    assert_eq!(said, wanted);
+    let bundle = shell(host, "some", "sleep 1000");
+    apart(host, &format!("run --detach --bundle {bundle} c1"));
+    for option in ["-u=4294967295", "-u=7:4294967295", "-g=4294967295"] {
+        let said = host.tincan(["exec", option, "c1", "id"]).fails(125);
+        assert!(said.contains("4294967295"), "{said}");
+    }
+    let process = json!({"cwd": "/", "args": ["id"], "user": {"uid": 7, "gid": none}});
+    fs::write(host.dir().join("process.json"), process.to_string()).unwrap();
+    let said = host
+        .tincan(["exec", "-p", "process.json", "c1"])
+        .fails(125);
+    assert_eq!(
+        said,
+        "tincan: process.json: user.gid: is 4294967295, which is no id\n"
+    );
     host.tincan(["delete", "--force", "c1"]).ok();
 }
 

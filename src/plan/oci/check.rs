@@ -415,6 +415,11 @@ fn devices(value: &Value) -> Result<(), BadBundle> {
                 format!("`{kind}` is no kind of device; there are c, u, b and p"),
             ));
         }
+        for key in ["uid", "gid"] {
+            if let Some(number) = device.get(key) {
+                id(&format!("{at}.{key}"), number)?;
+            }
+        }
         // dev_t in the kernel: 12 bits of major, 20 of minor (include/linux/kdev_t.h).
         for (key, most) in [("major", 0xfff), ("minor", 0xf_ffff)] {
             let number = device.get(key);
@@ -513,6 +518,10 @@ fn process(process: &mut Value) -> Result<Vec<String>, BadBundle> {
             ));
         }
     }
+    ids(&value, "process.user", &["uid", "gid"])?;
+    for (at, gid) in items(&value, "process.user.additionalGids") {
+        id(&at, gid)?;
+    }
     rlimits(&value)?;
     for label in ["apparmorProfile", "selinuxLabel"] {
         if members.get(label).is_some_and(says_nothing) {
@@ -542,6 +551,25 @@ fn process(process: &mut Value) -> Result<Vec<String>, BadBundle> {
         }
     }
     Ok(capabilities(members))
+}
+
+/// The ids among an object's members.
+fn ids(value: &Value, property: &str, keys: &[&str]) -> Result<(), BadBundle> {
+    for key in keys {
+        let at = format!("{property}.{key}");
+        if let Some(number) = self::at(value, &at) {
+            id(&at, number)?;
+        }
+    }
+    Ok(())
+}
+
+/// One id: -1, as 32 bits, is none, and to the kernel means that the id stays as it is, root's (setresuid(2), chown(2)).
+fn id(at: &str, number: &Value) -> Result<(), BadBundle> {
+    if number.as_u64() == Some(u64::from(u32::MAX)) {
+        return Err(BadBundle::new(at, format!("is {number}, which is no id")));
+    }
+    Ok(())
 }
 
 fn rlimits(value: &Value) -> Result<(), BadBundle> {
@@ -815,6 +843,21 @@ mod tests {
                 "/process/user/uid",
                 json!(-1),
                 "process.user.uid: invalid value: integer `-1`, expected u32",
+            ),
+            (
+                "/process/user/uid",
+                json!(u32::MAX),
+                "process.user.uid: is 4294967295, which is no id",
+            ),
+            (
+                "/process/user/additionalGids",
+                json!([1, u32::MAX]),
+                "process.user.additionalGids[1]: is 4294967295, which is no id",
+            ),
+            (
+                "/linux/devices",
+                json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "gid": u32::MAX}]),
+                "linux.devices[0].gid: is 4294967295, which is no id",
             ),
             (
                 "/process/oomScoreAdj",
