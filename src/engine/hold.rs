@@ -787,13 +787,15 @@ impl<'a> Raising<'a> {
                 let Ok(own) = node.has_own_root().then(Own::look).transpose() else {
                     process::exit_now(1)
                 };
+                // Its hooks are in its namespaces, where its process id is what it sees itself (runtime-spec runtime.md, State).
+                let pid = std::process::id().cast_signed();
                 Child {
                     node,
                     channel: child_end,
                     entrances: held.group.as_ref().map(Group::entrances),
                     start: held.start,
                     signal_mask: self.signal_mask,
-                    state: oci_state(&held.state, Status::Creating, own_outer_pid(node)),
+                    state: oci_state(&held.state, Status::Creating, pid),
                     binds,
                     lends_proc: self.topology.lent_proc(index),
                     own,
@@ -1275,18 +1277,6 @@ pub(super) fn clone_joined(
             }
         }
     }
-}
-
-/// The child's own process id as the runtime sees it, while it still sees the runtime's `/proc`: its hooks are told it.
-fn own_outer_pid(node: &Node) -> i32 {
-    let has_hooks = node.steps.iter().any(|step| matches!(step, Step::Hook(..)));
-    if !has_hooks {
-        return 0;
-    }
-    fs::read_link("/proc/self")
-        .ok()
-        .and_then(|link| link.to_str()?.parse().ok())
-        .unwrap_or(0)
 }
 
 /// What a node does after the start gate, for the process that will hear of it: `start`.

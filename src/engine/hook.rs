@@ -34,7 +34,7 @@ pub struct OciState {
     pub id: ContainerName,
     /// Its status.
     pub status: Status,
-    /// Its first process, as the runtime sees it.
+    /// Its first process: as the runtime sees it, and for hooks in the container's namespaces as the container does.
     pub pid: i32,
     /// The bundle's directory.
     pub bundle: PathBuf,

@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Case> {
         limits_are_in_the_cgroup needs [Root],
         hooks_run_in_order_with_the_state_on_their_input,
         hooks_have_their_callers_environment_and_the_bundles_directory,
+        hooks_know_the_first_process_by_the_number_where_they_are,
         a_failing_hook_ends_the_container,
         rights_are_what_the_bundle_says,
         devices_and_paths_are_what_the_bundle_says needs [Root],
@@ -297,6 +298,42 @@ fn hooks_have_their_callers_environment_and_the_bundles_directory(host: &Host) {
     let said = std::fs::read_to_string(&log).expect("the hooks' log");
     let here = host.dir().display().to_string();
     assert_eq!(said, format!("{here} own\n{here}\n{here}\n"));
+}
+
+/// runtime-spec runtime.md, State: as the runtime sees it, and in the container's namespaces as the container does.
+fn hooks_know_the_first_process_by_the_number_where_they_are(host: &Host) {
+    let told = |host: &Host, pid_namespace: bool| {
+        let log = host.dir().join("log").display().to_string();
+        let hook = |kind: &str, log: &str| {
+            let script = format!("echo {kind} $(grep -o '\"pid\":[0-9]*' | cut -d: -f2) >>{log}");
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
+        };
+        let name = if pid_namespace { "own" } else { "shared" };
+        let bundle = changed(host, name, "sleep 1000", |spec| {
+            spec["root"]["readonly"] = json!(false);
+            for kind in ["prestart", "createRuntime", "createContainer", "poststart"] {
+                spec["hooks"][kind] = hook(kind, &log);
+            }
+            spec["hooks"]["startContainer"] = hook("startContainer", "/log");
+            let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("a list");
+            namespaces.retain(|it| pid_namespace || it["type"] != "pid");
+        });
+        apart(host, &format!("create --bundle {bundle} --pid-file pid c1"));
+        host.tincan(["start", "c1"]).ok();
+        host.tincan(["delete", "--force", "c1"]).ok();
+        let said = host.sh(&format!("cat {log} {bundle}/rootfs/log; rm {log}"));
+        (said, host.sh("cat pid"))
+    };
+    for (pid_namespace, inside) in [(true, Some("1")), (false, None)] {
+        let (said, pid) = told(host, pid_namespace);
+        let inside = inside.unwrap_or(&pid);
+        assert_eq!(
+            said,
+            format!(
+                "prestart {pid}\ncreateRuntime {pid}\ncreateContainer {inside}\npoststart {pid}\nstartContainer {inside}\n"
+            )
+        );
+    }
 }
 
 fn streams_that_go_nowhere_are_the_containers_own(host: &Host) {
@@ -720,9 +757,7 @@ fn an_id_that_is_none_is_not_roots(host: &Host) {
     }
     let process = json!({"cwd": "/", "args": ["id"], "user": {"uid": 7, "gid": none}});
     fs::write(host.dir().join("process.json"), process.to_string()).unwrap();
-    let said = host
-        .tincan(["exec", "-p", "process.json", "c1"])
-        .fails(125);
+    let said = host.tincan(["exec", "-p", "process.json", "c1"]).fails(125);
     assert_eq!(
         said,
         "tincan: process.json: user.gid: is 4294967295, which is no id\n"
