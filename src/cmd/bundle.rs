@@ -208,11 +208,13 @@ pub fn plan(
         seal_own(engine, id)?;
     }
     for warning in &bundle.warnings {
-        complain!("tincan: {id}: {warning}");
+        engine.warn(&format!("{id}: {warning}"));
     }
     if let Some(cgroup) = node.cgroup.as_ref().filter(|it| !it.undelegated.is_empty()) {
         let limits = cgroup.undelegated.join(", ");
-        complain!("tincan: {id}: goes without {limits}: you have no cgroup of your own for it");
+        engine.warn(&format!(
+            "{id}: goes without {limits}: you have no cgroup of your own for it"
+        ));
     }
     Ok(node)
 }

@@ -104,11 +104,11 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     if state.rootfs != Path::new("/") && !user_namespace {
         seal_own(engine, &args.id)?;
     }
-    let mut process = process(&args, &state)?;
-    confine(&mut process, &args, &state);
+    let mut process = process(engine, &args, &state)?;
+    confine(engine, &mut process, &args, &state);
     if !user_namespace {
         for warning in without_capabilities(&mut process)? {
-            complain!("tincan: {}: {warning}", args.id);
+            engine.warn(&format!("{}: {warning}", args.id));
         }
     }
     args.sockets
@@ -152,7 +152,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
 }
 
 /// The process has the AppArmor profile and the SELinux label of the command line, or else its own, or else the container's, as in runc.
-fn confine(process: &mut Process, args: &Args, state: &State) {
+fn confine(engine: &Engine, process: &mut Process, args: &Args, state: &State) {
     let asked = |word: &Option<String>| word.clone().filter(|word| !word.is_empty());
     let containers = state.workload.as_ref().map(|it| &it.process);
     let profile = asked(&args.apparmor).or_else(|| process.apparmor_profile().clone());
@@ -162,7 +162,7 @@ fn confine(process: &mut Process, args: &Args, state: &State) {
     let label = label.or_else(|| containers?.selinux_label().clone());
     process.set_selinux_label(label);
     for warning in without_labels(process) {
-        complain!("tincan: {}: {warning}", args.id);
+        engine.warn(&format!("{}: {warning}", args.id));
     }
 }
 
@@ -199,13 +199,13 @@ fn entrances(args: &Args, state: &State) -> Result<Option<Entrances>, anyhow::Er
 }
 
 /// The process: a file's, or the container's own with another command.
-fn process(args: &Args, state: &State) -> anyhow::Result<Process> {
+fn process(engine: &Engine, args: &Args, state: &State) -> anyhow::Result<Process> {
     if let Some(path) = &args.process {
         let json = std::fs::read(path)
             .map_err(|cause| anyhow::anyhow!("--process {}: {cause}", path.display()))?;
         let (mut process, warnings) = oci::parse_process(&json)?;
         for warning in warnings {
-            complain!("tincan: {}: {warning}", args.id);
+            engine.warn(&format!("{}: {warning}", args.id));
         }
         if args.tty {
             process.set_terminal(Some(true));

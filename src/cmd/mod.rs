@@ -8,10 +8,10 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use nix::sys::signal::SigHandler;
-use serde_json::json;
 
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, without_errno};
 use crate::engine::hold::{CgroupDriver, Engine};
+use crate::engine::log::{LineFormat, Log};
 use crate::engine::seal;
 use crate::engine::state::StateRoot;
 use crate::engine::user;
@@ -114,7 +114,7 @@ struct Globals {
     /// [default: /run/tincan, or $XDG_RUNTIME_DIR/tincan for whoever is not root]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Append errors to this file as well
+    /// Append errors to this file as well, and warnings to it alone
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// How errors are written to the log
@@ -173,24 +173,20 @@ impl Globals {
         }
     }
 
+    /// The log that is asked for.
+    fn log(&self) -> Option<Log> {
+        let path = self.log.clone()?;
+        let format = match self.log_format {
+            LogFormat::Text => LineFormat::Text,
+            LogFormat::Json => LineFormat::Json,
+        };
+        Some(Log { path, format })
+    }
+
     /// Appends a line to the log, if there is one.
-    fn log(&self, level: &str, message: &str) {
-        let Some(path) = &self.log else {
-            return;
-        };
-        let time = crate::engine::state::now();
-        let line = match self.log_format {
-            LogFormat::Text => format!("time={time} level={level} msg={message:?}"),
-            LogFormat::Json => json!({"level": level, "msg": message, "time": time}).to_string(),
-        };
-        let written = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .and_then(|mut file| writeln!(file, "{line}"));
-        if let Err(cause) = written {
-            let cause = without_errno(&cause.to_string());
-            complain!("tincan: --log {}: {cause}", path.display());
+    fn tell(&self, level: &str, message: &str) {
+        if let Some(log) = self.log() {
+            log.write(level, message);
         }
     }
 }
@@ -241,11 +237,14 @@ pub fn main() -> ExitCode {
         let words: Vec<_> = std::env::args_os()
             .map(|word| word.display().to_string())
             .collect();
-        globals.log("debug", &words.join(" "));
+        globals.tell("debug", &words.join(" "));
     }
     let root = globals.root.clone().unwrap_or_else(user::default_root);
     let root = StateRoot::new(std::path::absolute(&root).unwrap_or(root));
-    let engine = Engine::new(root, globals.driver()).with_criu(globals.criu.clone());
+    let engine = Engine::new(root, globals.driver());
+    let engine = engine
+        .with_criu(globals.criu.clone())
+        .with_log(globals.log());
     let done = dispatch(name, matches, &engine);
     let code = done.unwrap_or_else(|error| fail(&error, &globals));
     match engine.leave() {
@@ -308,7 +307,7 @@ fn refuse(error: &clap::Error, globals: Option<&Globals>) -> ExitCode {
     }
     complain!("tincan: {message}");
     if let Some(globals) = globals {
-        globals.log("error", &message);
+        globals.tell("error", &message);
     }
     let asked: Vec<OsString> = std::env::args_os().collect();
     let names = commands();
@@ -342,18 +341,8 @@ fn fail(error: &anyhow::Error, globals: &Globals) -> ExitCode {
     if let Some(hint) = hint {
         complain!("hint: {hint}");
     }
-    globals.log("error", &message);
+    globals.tell("error", &message);
     ExitCode::from(engine.map_or(125, EngineError::exit_code))
-}
-
-/// Drops the numbers that the standard library puts behind the system's words for an error.
-fn without_errno(message: &str) -> String {
-    let mut parts = message.split(" (os error ");
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        plain.push_str(part.split_once(')').map_or(part, |(_, rest)| rest));
-    }
-    plain
 }
 
 /// Keeps tincan's own binary from a container that it is about to join.

@@ -322,3 +322,13 @@ impl EngineError {
         }
     }
 }
+
+/// Drops the numbers that the standard library puts behind the system's words for an error.
+pub fn without_errno(message: &str) -> String {
+    let mut parts = message.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once(')').map_or(part, |(_, rest)| rest));
+    }
+    plain
+}

@@ -20,6 +20,7 @@ use super::fault;
 use super::give_way;
 use super::hook::{self, OCI_VERSION, OciState};
 use super::loan;
+use super::log::Log;
 use super::network::Holder;
 use super::outside;
 use super::plugin;
@@ -61,6 +62,8 @@ pub struct Engine {
     pub root: StateRoot,
     /// Where CRIU is, if it was said.
     criu: Option<PathBuf>,
+    /// The log that the caller has asked for.
+    log: Option<Log>,
     /// Who makes the cgroups.
     driver: CgroupDriver,
     /// How this host's cgroups are laid out, once somebody has asked.
@@ -207,6 +210,7 @@ impl Engine {
         Engine {
             root,
             criu: None,
+            log: None,
             driver,
             layout: OnceCell::new(),
             user: OnceCell::new(),
@@ -221,6 +225,19 @@ impl Engine {
     /// The same engine, with CRIU at this path.
     pub fn with_criu(self, criu: Option<PathBuf>) -> Self {
         Engine { criu, ..self }
+    }
+
+    /// The same engine, with this log.
+    pub fn with_log(self, log: Option<Log>) -> Self {
+        Engine { log, ..self }
+    }
+
+    /// Tells a warning: to the log, as runc does, and without one to standard error, which with `create` and `run` is the container's own.
+    pub fn warn(&self, warning: &str) {
+        match &self.log {
+            Some(log) => log.write("warning", warning),
+            None => complain!("tincan: {warning}"),
+        }
     }
 
     /// Where CRIU is.
@@ -1170,7 +1187,7 @@ impl<'a> Raising<'a> {
             }
             let _ = undo::undo_half_made(self.engine, &held.state);
             if by_hook {
-                undo::poststop(&held.state);
+                undo::poststop(self.engine, &held.state);
             }
         }
     }

@@ -96,10 +96,10 @@ pub fn take_back(
     let device = &loan.device;
     match returned {
         Return::Whole => {}
-        Return::Down => complain!(
-            "tincan: {container}: {device} is back, down and without addresses: a container could have made one like it"
-        ),
-        Return::Gone => complain!("tincan: {container}: {device} is not back: it is gone"),
+        Return::Down => engine.warn(&format!(
+            "{container}: {device} is back, down and without addresses: a container could have made one like it"
+        )),
+        Return::Gone => engine.warn(&format!("{container}: {device} is not back: it is gone")),
     }
     Ok(())
 }

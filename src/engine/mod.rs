@@ -16,6 +16,7 @@ pub mod give_way;
 pub mod hold;
 pub mod hook;
 pub mod loan;
+pub mod log;
 pub mod names;
 pub mod network;
 pub mod outside;

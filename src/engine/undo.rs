@@ -399,16 +399,16 @@ pub fn delete(engine: &Engine, state: &State, force: bool) -> Result<(), EngineE
         }
     }
     undo(engine, state)?;
-    poststop(state);
+    poststop(engine, state);
     Ok(())
 }
 
 /// Runs the hooks that come after a container's end.
-pub(super) fn poststop(state: &State) {
+pub(super) fn poststop(engine: &Engine, state: &State) {
     let told = oci_state(state, Status::Stopped, 0);
     for hook in &state.poststop {
         if let Err(failed) = hook::run("poststop", hook, &told) {
-            complain!("tincan: {}: {failed}", state.id);
+            engine.warn(&format!("{}: {failed}", state.id));
         }
     }
 }

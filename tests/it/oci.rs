@@ -44,6 +44,7 @@ pub fn tests() -> Vec<Case> {
         signals_have_names_and_numbers,
         options_of_all_commands_are_told,
         the_log_hears_of_a_command_line_that_is_not_right,
+        warnings_are_for_the_log_where_there_is_one,
         what_is_of_another_platform_is_refused_by_name,
         a_bundle_is_wired,
         a_bundle_of_runcs_own_runs,
@@ -1105,6 +1106,43 @@ fn the_log_hears_of_a_command_line_that_is_not_right(host: &Host) {
         said.contains("tincan: --log none/log: No such file or directory\n"),
         "{said}"
     );
+}
+
+/// Standard error is the container's, too: engines show what is on it as the container's own words.
+fn warnings_are_for_the_log_where_there_is_one(host: &Host) {
+    let warning = "process.capabilities.bounding: CAP_FLY is left out: no such capability is known";
+    let bundle = changed(host, "warned", "echo there; sleep 1000", |spec| {
+        spec["process"]["capabilities"] = json!({"bounding": ["CAP_FLY"]});
+        spec["hooks"]["poststop"] = json!([{"path": "/bin/false"}]);
+    });
+    let log = host.dir().join("log").display().to_string();
+    let logged = |last: &str| {
+        let text = fs::read_to_string(&log).expect("the log");
+        let line: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+        assert_eq!(
+            (&line["level"], &line["msg"]),
+            (&json!("warning"), &json!(last))
+        );
+        assert!(line["time"].is_string(), "{line}");
+    };
+    let globals = format!("--log {log} --log-format json");
+    let tincan = Host::TINCAN;
+    let run = format!("{tincan} {globals} run -d -b {bundle} c1 </dev/null >out 2>err; cat err");
+    assert_eq!(host.sh(&run), "");
+    logged(&format!("c1: {warning}"));
+    let process = json!({"cwd": "/", "args": ["true"], "capabilities": {"bounding": ["CAP_FLY"]}});
+    fs::write(host.dir().join("process.json"), process.to_string()).unwrap();
+    let said = host.sh(&format!("{tincan} {globals} exec -p process.json c1 2>&1"));
+    assert_eq!(said, "");
+    logged(&format!("c1: {warning}"));
+    let said = host.sh(&format!("{tincan} {globals} delete -f c1 2>&1"));
+    assert_eq!(said, "");
+    logged("c1: poststop hook /bin/false: exit status: 1");
+    // Without a log they are there all the same.
+    let said = host.sh(&format!(
+        "{tincan} run -d -b {bundle} c1 </dev/null >out 2>err; cat err; {tincan} delete -f c1 2>/dev/null"
+    ));
+    assert_eq!(said, format!("tincan: c1: {warning}\n"));
 }
 
 fn what_is_of_another_platform_is_refused_by_name(host: &Host) {
