@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::child::{self, Child};
 use super::error::EngineError;
-use super::hold::{Birth, Engine, HeldProcess, Up, clone_joined, oci_state};
+use super::hold::{Birth, CloneFailed, Engine, HeldProcess, Up, clone_joined, oci_state};
 use super::hook::{self, HookFailed, Why};
 use super::state::{State, Status, remove_file};
 use super::undo;
@@ -158,14 +158,14 @@ impl Engine {
             let joins = if now == 0 { &[] } else { &joins[..] };
             let mut closed = None;
             let birth = match clone_joined(joins, 0, v2) {
-                Err(Errno::ACCESS) if unit.is_some() => {
+                Err(failed) if failed.errno() == Errno::ACCESS && unit.is_some() => {
                     closed = unit;
                     clone_joined(joins, 0, None)
                 }
                 other => other,
             };
             let waits = closed.is_some() || state.control.is_some();
-            match birth? {
+            match birth.map_err(CloneFailed::errno)? {
                 Birth::Parent { pid, pidfd } => {
                     Ok((HeldProcess::new(pid, pidfd, ours, interrupts), closed))
                 }

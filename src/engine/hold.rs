@@ -791,7 +791,11 @@ impl<'a> Raising<'a> {
         let held = &self.held[index];
         let group = held.group.as_ref();
         let cgroup = group.and_then(Group::v2_dir);
-        let cloned = match clone_into_namespaces(node, cgroup).map_err(failed("clone"))? {
+        let unborn = |Unborn { joining, errno }| match joining {
+            Some(step) => EngineError::of_step(&node.name, &step, errno),
+            None => failed("clone")(errno),
+        };
+        let cloned = match clone_into_namespaces(node, cgroup).map_err(unborn)? {
             Birth::Child => {
                 self.engine.forget_lock();
                 // The copies of other containers' descriptors would keep their channels from ending.
@@ -1224,7 +1228,7 @@ pub(super) enum Birth {
 fn clone_into_namespaces(
     node: &Node,
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
-) -> Result<Birth, Errno> {
+) -> Result<Birth, Unborn> {
     let flags = node
         .namespaces
         .iter()
@@ -1236,14 +1240,63 @@ fn clone_into_namespaces(
     let mut joins = Vec::new();
     for kind in [NamespaceKind::User, NamespaceKind::Pid] {
         if let Some(NamespaceSource::Path(path)) = node.namespaces.get(&kind) {
-            joins.push((kind, fs::File::open(path).map_err(|e| errno_of(&e))?));
+            let step = Step::Join(kind, path.clone());
+            match fs::File::open(path) {
+                Ok(file) => joins.push((step, file, kind.clone_flag())),
+                Err(cause) => return Err(Unborn::in_step(step, errno_of(&cause))),
+            }
         }
     }
-    let joins: Vec<_> = joins
+    let descriptors: Vec<_> = joins
         .iter()
-        .map(|(kind, file)| (file.as_fd(), kind.clone_flag()))
+        .map(|(_, file, flag)| (file.as_fd(), *flag))
         .collect();
-    clone_joined(&joins, flags, cgroup)
+    let born = clone_joined(&descriptors, flags, cgroup);
+    born.map_err(|failed| match failed {
+        CloneFailed::Join(index, errno) => Unborn::in_step(joins.swap_remove(index).0, errno),
+        CloneFailed::Clone(errno) => Unborn {
+            joining: None,
+            errno,
+        },
+    })
+}
+
+/// Why a container's first process was not born.
+struct Unborn {
+    /// The step that failed, if it was to join a namespace that the process is to be born in.
+    joining: Option<Box<Step>>,
+    errno: Errno,
+}
+
+impl Unborn {
+    fn in_step(step: Step, errno: Errno) -> Self {
+        let joining = Some(Box::new(step));
+        Unborn { joining, errno }
+    }
+}
+
+/// Why there is no child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CloneFailed {
+    /// The namespace of this place in the list could not be joined.
+    Join(usize, Errno),
+    /// What else fails.
+    Clone(Errno),
+}
+
+impl CloneFailed {
+    /// The cause alone.
+    pub(super) fn errno(self) -> Errno {
+        match self {
+            CloneFailed::Join(_, errno) | CloneFailed::Clone(errno) => errno,
+        }
+    }
+}
+
+impl From<Errno> for CloneFailed {
+    fn from(errno: Errno) -> Self {
+        CloneFailed::Clone(errno)
+    }
 }
 
 /// Clones a child into the namespaces behind these descriptors, and into new ones.
@@ -1251,7 +1304,7 @@ pub(super) fn clone_joined(
     joins: &[(std::os::fd::BorrowedFd<'_>, i32)],
     flags: i32,
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
-) -> Result<Birth, Errno> {
+) -> Result<Birth, CloneFailed> {
     if joins.is_empty() {
         return Ok(match process::clone(flags, cgroup)? {
             Cloned::Parent { pid, pidfd } => Birth::Parent { pid, pidfd },
@@ -1262,20 +1315,26 @@ pub(super) fn clone_joined(
     match process::clone(0, None)? {
         Cloned::Child => {
             drop(ours);
+            // Which step it was: a join, by its place, or the clone behind them.
+            let mut step = 0;
             let born = joins
                 .iter()
-                .try_for_each(|(fd, kind)| process::join_all(*fd, *kind))
+                .try_for_each(|(fd, kind)| {
+                    process::join_all(*fd, *kind)?;
+                    step += 1;
+                    Ok(())
+                })
                 .and_then(|()| process::clone(flags | libc::CLONE_PARENT, cgroup));
             match born {
                 Ok(Cloned::Child) => return Ok(Birth::Child),
                 // When the report does not arrive, tincan is gone, and the child finds its channel ended.
                 Ok(Cloned::Parent { pid: _, pidfd }) => {
-                    let report = channel::Report { step: 0, errno: 0 };
+                    let report = channel::Report { step, errno: 0 };
                     let _ = channel::report(&theirs, report, Some(pidfd.as_fd()));
                 }
                 Err(errno) => {
                     let errno = errno.raw_os_error();
-                    let _ = channel::report(&theirs, channel::Report { step: 0, errno }, None);
+                    let _ = channel::report(&theirs, channel::Report { step, errno }, None);
                 }
             }
             process::exit_now(0)
@@ -1289,8 +1348,16 @@ pub(super) fn clone_joined(
                     pid: process::pid_of(pidfd.as_fd())?,
                     pidfd,
                 }),
-                Some((report, None)) => Err(Errno::from_raw_os_error(report.errno)),
-                None => Err(Errno::CHILD),
+                Some((report, None)) => {
+                    let errno = Errno::from_raw_os_error(report.errno);
+                    let index = report.step as usize;
+                    Err(if index < joins.len() {
+                        CloneFailed::Join(index, errno)
+                    } else {
+                        CloneFailed::Clone(errno)
+                    })
+                }
+                None => Err(Errno::CHILD.into()),
             }
         }
     }
