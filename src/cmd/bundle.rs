@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use caps::CapsHashSet;
@@ -21,8 +22,7 @@ use crate::plan::name::ContainerName;
 use crate::plan::net::{NetSpec, Publish};
 use crate::plan::oci::{self, Bundle, Request};
 use crate::plan::seccomp::Filter;
-
-use crate::plan::topology::{Hierarchies, Node, Origin, Topology};
+use crate::plan::topology::{Hierarchies, NamespaceKind, Node, Origin, Topology};
 use crate::sys::channel;
 use crate::sys::credentials;
 use crate::sys::descriptor;
@@ -185,6 +185,7 @@ pub fn plan(
             origin: Origin::Bundle,
             layout: engine.layout()?,
             confinement: engine.confinement(),
+            own: &own_namespaces(&bundle),
             hierarchies: Hierarchies::Every,
             manager: engine.manager(),
             gate_start,
@@ -217,6 +218,20 @@ pub fn plan(
         ));
     }
     Ok(node)
+}
+
+/// Those of the namespaces that a bundle joins which are tincan's own: what can be looked at is compared, and the rest fails where it is
+/// joined.
+fn own_namespaces(bundle: &Bundle) -> BTreeSet<NamespaceKind> {
+    let identity = |path: &Path| std::fs::metadata(path).map(|it| (it.dev(), it.ino()));
+    let is_own = |kind: NamespaceKind, path: &Path| {
+        let own = PathBuf::from("/proc/self/ns").join(kind.proc_name());
+        Ok::<_, std::io::Error>(identity(path)? == identity(&own)?)
+    };
+    oci::joined(&bundle.spec)
+        .filter(|(kind, path)| is_own(*kind, path).unwrap_or(false))
+        .map(|(kind, _)| kind)
+        .collect()
 }
 
 /// The seccomp filter of a bundle's profile, if it has one.

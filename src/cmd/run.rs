@@ -360,6 +360,7 @@ pub fn over_rootfs(
             origin: Origin::Command,
             layout: engine.layout()?,
             confinement: engine.confinement(),
+            own: &BTreeSet::new(),
             hierarchies: Hierarchies::Needed,
             manager: engine.manager(),
             gate_start: false,

@@ -19,6 +19,8 @@ pub fn tests() -> Vec<Case> {
         in_a_mount_namespace_that_is_joined_the_mounts_are_the_containers_alone needs [Root, MountsApart],
         clocks_are_offset,
         a_new_namespace_is_another_than_the_hosts needs [Root],
+        a_sysctl_of_the_hosts_own_namespace_is_refused_by_any_path needs [Root],
+        a_namespace_that_cannot_be_joined_is_named needs [Root],
     ]
 }
 
@@ -413,5 +415,60 @@ fn a_new_namespace_is_another_than_the_hosts(host: &Host) {
     assert_eq!(theirs.lines().count(), 8);
     for (theirs, ours) in theirs.lines().zip(ours.lines()) {
         assert_ne!(theirs, ours);
+    }
+}
+
+/// The bundle with its namespace of this type behind a path.
+fn joining(
+    host: &Host,
+    name: &str,
+    [kind, path]: [&str; 2],
+    change: impl FnOnce(&mut Value),
+) -> String {
+    bundle(host, name, "true", |spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("a list");
+        namespaces.retain(|it| it["type"] != kind);
+        namespaces.push(json!({"type": kind, "path": path}));
+        if kind == "uts" {
+            spec.as_object_mut().expect("an object").remove("hostname");
+        }
+        change(spec);
+    })
+}
+
+fn a_sysctl_of_the_hosts_own_namespace_is_refused_by_any_path(host: &Host) {
+    host.sh("ln -s /proc/self/ns/net own");
+    let linked = host.dir().join("own").display().to_string();
+    for (kind, path, key) in [
+        ("network", linked.as_str(), "net.ipv4.ip_forward"),
+        ("ipc", "/proc/self/ns/ipc", "kernel.msgmax"),
+        ("uts", "/proc/self/ns/uts", "kernel.domainname"),
+    ] {
+        let changing = format!("{kind}-changing");
+        let bundle = joining(host, &changing, [kind, path], |spec| {
+            spec["linux"]["sysctl"] = json!({key: "1"});
+        });
+        let said = host.tincan(["run", "--bundle", &bundle, "c1"]).fails(125);
+        let wanted = format!(
+            "tincan: config.json: linux.sysctl: `{key}` is of the {kind} namespace, which the container shares\n"
+        );
+        assert_eq!(said, wanted);
+        // To be in it is no harm.
+        let bundle = joining(host, kind, [kind, path], |_| ());
+        assert_eq!(printed(host, &bundle), "");
+    }
+}
+
+fn a_namespace_that_cannot_be_joined_is_named(host: &Host) {
+    for (name, kind, path, why) in [
+        ("a", "pid", "/proc/self/ns/net", "Invalid argument"),
+        ("b", "user", "/proc/self/ns/net", "Invalid argument"),
+        ("c", "pid", "/nope", "No such file or directory"),
+        ("d", "ipc", "/proc/self/ns/net", "Invalid argument"),
+    ] {
+        let bundle = joining(host, name, [kind, path], |_| ());
+        let said = host.tincan(["run", "--bundle", &bundle, "c1"]).fails(125);
+        let wanted = format!("tincan: c1: join the {kind} namespace {path}: {why}\n");
+        assert_eq!(said, wanted);
     }
 }

@@ -125,6 +125,8 @@ pub struct Request<'a> {
     pub layout: &'a CgroupLayout,
     /// What the runtime lacks of the machine's root.
     pub confinement: Option<Confinement>,
+    /// Of the namespaces that the bundle names by their paths, those that the runtime is in itself.
+    pub own: &'a BTreeSet<NamespaceKind>,
     /// In which of them the container's cgroup is made.
     pub hierarchies: Hierarchies,
     /// The systemd that makes it, if one is to.
@@ -212,7 +214,7 @@ pub fn node(name: &ContainerName, bundle: &Bundle, request: &Request) -> Result<
         _ => None,
     });
     let time_offsets = time_offsets(&linux, &namespaces)?;
-    let sysctls = sysctls(&linux, &namespaces)?;
+    let sysctls = sysctls(&linux, &namespaces, request.own)?;
     let hooks = Hooks::of(spec, process);
     let propagation = match linux.rootfs_propagation().as_deref() {
         None | Some("") => None,
@@ -792,6 +794,15 @@ fn namespaces(linux: &Linux) -> BTreeMap<NamespaceKind, NamespaceSource> {
         .collect()
 }
 
+/// The namespaces that a bundle joins, by their paths.
+pub fn joined(spec: &Spec) -> impl Iterator<Item = (NamespaceKind, PathBuf)> {
+    let all = spec.linux().as_ref().map(namespaces).unwrap_or_default();
+    all.into_iter().filter_map(|(kind, source)| match source {
+        NamespaceSource::Path(path) => Some((kind, path)),
+        NamespaceSource::New => None,
+    })
+}
+
 fn id_maps(maps: &Option<Vec<LinuxIdMapping>>) -> Vec<IdMap> {
     let maps = maps.iter().flatten();
     maps.map(|map| IdMap {
@@ -952,9 +963,11 @@ fn time_offsets(
 }
 
 /// The kernel parameters that belong to a namespace, and no others (as runc). Sorted, for the specification has no order.
+/// Nor may the namespace be the runtime's own, by whatever path.
 fn sysctls(
     linux: &Linux,
     namespaces: &BTreeMap<NamespaceKind, NamespaceSource>,
+    own: &BTreeSet<NamespaceKind>,
 ) -> Result<BTreeMap<String, String>, BadBundle> {
     const IPC: [&str; 8] = [
         "kernel.msgmax",
@@ -988,7 +1001,7 @@ fn sysctls(
             }
             _ => return bad("is not of a namespace: it would change the whole host".to_owned()),
         };
-        if !namespaces.contains_key(&of) {
+        if !namespaces.contains_key(&of) || own.contains(&of) {
             return bad(format!(
                 "is of the {of} namespace, which the container shares"
             ));

@@ -10,6 +10,8 @@ fn name() -> ContainerName {
     "ns1".parse().unwrap()
 }
 
+static NONE: BTreeSet<NamespaceKind> = BTreeSet::new();
+
 fn request(layout: &CgroupLayout) -> Request<'_> {
     Request {
         bundle_dir: Path::new("/b"),
@@ -19,6 +21,7 @@ fn request(layout: &CgroupLayout) -> Request<'_> {
         hierarchies: Hierarchies::Every,
         manager: None,
         gate_start: false,
+        own: &NONE,
         wired: false,
         console_size: None,
         no_pivot: false,
