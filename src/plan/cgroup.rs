@@ -266,8 +266,14 @@ impl Settings<'_> {
             }
         }
         if let Some(limit) = limit {
+            // As with runc, no limit of memory alone is none of both: with v1 it could not be had beside one of both.
+            let no_swap_limit = limit < 0 && swap.is_none();
             match self.version("memory.limit", "memory", "memory")? {
                 Version::V1 => {
+                    if no_swap_limit {
+                        let file = "memory.memsw.limit_in_bytes";
+                        self.put_or("memory.limit", file, -1, Absent::Leave);
+                    }
                     if swap.is_some() {
                         // memsw may never be below the limit (mm/memcontrol-v1.c): out of the way first, where an empty
                         // cgroup that existed before had one.
@@ -276,6 +282,9 @@ impl Settings<'_> {
                     self.put("memory.limit", "memory.limit_in_bytes", limit);
                 }
                 Version::V2 => {
+                    if no_swap_limit {
+                        self.put_or("memory.limit", "memory.swap.max", "max", Absent::Leave);
+                    }
                     self.put("memory.limit", "memory.max", or_max(limit));
                     // v1 refuses a limit below the use by itself; v2 would kill. A swap limit is never below this one.
                     if memory.check_before_update() == Some(true)
@@ -1031,6 +1040,15 @@ mod tests {
         );
         let none = r#"{"memory": {"limit": -1, "swap": -1}}"#;
         assert_eq!(said(none, &v2()), ["memory.max=max", "memory.swap.max=max"]);
+        let none = r#"{"memory": {"limit": -1}}"#;
+        assert_eq!(said(none, &v2()), ["memory.swap.max=max", "memory.max=max"]);
+        assert_eq!(
+            said(none, &v1()),
+            [
+                "memory.memsw.limit_in_bytes=-1",
+                "memory.limit_in_bytes=-1"
+            ]
+        );
         assert_eq!(
             said(r#"{"memory": {"limit": 1000, "swap": 1000}}"#, &v2()),
             ["memory.max=1000", "memory.swap.max=0"]

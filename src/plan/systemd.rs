@@ -607,6 +607,7 @@ mod tests {
         assert_eq!(
             said(none, &v2(), &[]).unwrap(),
             [
+                "MemorySwapMax=infinity",
                 "MemoryMax=infinity",
                 "CPUQuotaPeriodUSec=100000",
                 "CPUQuotaPerSecUSec=infinity",

@@ -55,6 +55,16 @@ fn options_set_limits(host: &Host) {
     assert_eq!(limit(host, &PIDS), "17", "what is not named stays");
     update(&["--memory", "50331648"]);
     assert_eq!(limit(host, &MEMORY), "50331648");
+    // As with runc, none of memory is none of memory and swap either, which with v1 could not be over it.
+    let unlimited = ["9223372036854771712", "max"];
+    const BOTH: [&str; 2] = ["memory.memsw.limit_in_bytes", "memory.swap.max"];
+    update(&["--memory", "64m", "--memory-swap", "96m"]);
+    assert!(!unlimited.contains(&limit(host, &BOTH).as_str()));
+    update(&["--memory", "-1"]);
+    for files in [MEMORY, BOTH] {
+        let now = limit(host, &files);
+        assert!(unlimited.contains(&now.as_str()), "{files:?}: {now}");
+    }
     update(&["--pids-limit", "-1"]);
     assert_eq!(limit(host, &PIDS), "max");
     update(&[
