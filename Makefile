@@ -31,6 +31,9 @@ FUZZ_PACKAGES := g++
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
+# Of which commit the binary is, for `tincan --version`.
+COMMIT := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
+
 PREFIX ?= /usr/local
 
 # The suites of Debian that `make test-vm` boots, each with its own kernel (linux-image-cloud-amd64) and systemd.
@@ -84,7 +87,7 @@ endef
 
 build:
 	$(call install_packages,$(BUILD_PACKAGES))
-	$(STATIC) cargo build --release $(RELEASE)
+	$(STATIC) TINCAN_COMMIT="$(COMMIT)" cargo build --release $(RELEASE)
 	@install -m 755 $(TARGET_DIR)/$(TRIPLE)/release/tincan $(TINCAN)
 
 demo: build

@@ -11,6 +11,7 @@ use nix::sys::signal::SigHandler;
 
 use crate::engine::error::{EngineError, without_errno};
 use crate::engine::hold::{CgroupDriver, Engine};
+use crate::engine::hook::OCI_VERSION;
 use crate::engine::log::{LineFormat, Log};
 use crate::engine::seal;
 use crate::engine::state::StateRoot;
@@ -256,7 +257,7 @@ pub fn main() -> ExitCode {
 fn command_line() -> Command {
     Globals::augment_args(Command::new("tincan"))
         .about("A minimal container runtime focused on networking")
-        .version(VERSION)
+        .version(env!("CARGO_PKG_VERSION"))
         .disable_version_flag(true)
         .arg(
             clap::Arg::new("version")
@@ -272,17 +273,30 @@ fn command_line() -> Command {
         .subcommands(commands())
 }
 
-/// Version and specification, as callers of runc read them.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: ", "1.3.0");
+/// Name and version, commit, specification and features, in the words of runc and crun: Docker reads the first two lines.
+fn version() -> String {
+    let commit = option_env!("TINCAN_COMMIT").filter(|commit| !commit.is_empty());
+    format!(
+        "tincan version {}\ncommit: {}\nspec: {OCI_VERSION}\n{FEATURES}",
+        env!("CARGO_PKG_VERSION"),
+        commit.unwrap_or("unknown"),
+    )
+}
+
+/// What this build does, as crun tells it of its own.
+const FEATURES: &str = "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF +CRIU";
 
 /// Prints what clap has to say: help in full, a complaint in one line and what would be right. The log gets the complaint.
 fn refuse(error: &clap::Error, globals: Option<&Globals>) -> ExitCode {
     use clap::error::ErrorKind;
+    if error.kind() == ErrorKind::DisplayVersion {
+        // Nor is a reader that is gone told of versions.
+        let _ = writeln!(std::io::stdout(), "{}", version());
+        return ExitCode::SUCCESS;
+    }
     if matches!(
         error.kind(),
-        ErrorKind::DisplayHelp
-            | ErrorKind::DisplayVersion
-            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     ) {
         // A reader that is gone wants no help.
         let _ = error.print();

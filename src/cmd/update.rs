@@ -69,6 +69,12 @@ pub struct Args {
     /// Memory and swap together
     #[arg(long, value_name = "BYTES", value_parser = bytes, allow_hyphen_values = true)]
     memory_swap: Option<i64>,
+    /// Memory of the kernel's own, which no kernel limits any more
+    #[arg(long, value_name = "BYTES", value_parser = bytes, allow_hyphen_values = true, hide = true)]
+    kernel_memory: Option<i64>,
+    /// Memory of TCP's buffers, with v1
+    #[arg(long, value_name = "BYTES", value_parser = bytes, allow_hyphen_values = true, hide = true)]
+    kernel_memory_tcp: Option<i64>,
     /// Processes and threads; -1 is no limit
     #[arg(long, value_name = "COUNT", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
@@ -219,6 +225,8 @@ impl Args {
             ("limit", json!(self.memory)),
             ("reservation", json!(self.memory_reservation)),
             ("swap", json!(self.memory_swap)),
+            ("kernel", json!(self.kernel_memory)),
+            ("kernelTCP", json!(self.kernel_memory_tcp)),
         ]);
         let pids = some(&[("limit", json!(self.pids_limit))]);
         let block = some(&[("weight", json!(self.blkio_weight))]);

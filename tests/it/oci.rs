@@ -43,6 +43,7 @@ pub fn tests() -> Vec<Case> {
         a_commands_container_is_entered_as_it_is,
         signals_have_names_and_numbers,
         options_of_all_commands_are_told,
+        the_version_is_told_in_runcs_words,
         the_log_hears_of_a_command_line_that_is_not_right,
         warnings_are_for_the_log_where_there_is_one,
         what_is_of_another_platform_is_refused_by_name,
@@ -988,6 +989,21 @@ fn signals_have_names_and_numbers(host: &Host) {
         "{said}"
     );
     host.tincan(["delete", "c1"]).ok();
+}
+
+/// Docker takes the first two lines apart, and callers of crun look for features behind a plus.
+fn the_version_is_told_in_runcs_words(host: &Host) {
+    for option in ["--version", "-v"] {
+        let said = host.tincan([option]).ok();
+        let lines: Vec<&str> = said.lines().collect();
+        let [name, commit, spec, features] = lines[..] else {
+            panic!("{said}");
+        };
+        assert_eq!(name, concat!("tincan version ", env!("CARGO_PKG_VERSION")));
+        assert!(commit.starts_with("commit: "), "{said}");
+        assert_eq!(spec, "spec: 1.3.0");
+        assert!(features.split(' ').all(|it| it.starts_with('+')), "{said}");
+    }
 }
 
 fn options_of_all_commands_are_told(host: &Host) {
