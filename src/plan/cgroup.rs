@@ -1044,10 +1044,7 @@ mod tests {
         assert_eq!(said(none, &v2()), ["memory.swap.max=max", "memory.max=max"]);
         assert_eq!(
             said(none, &v1()),
-            [
-                "memory.memsw.limit_in_bytes=-1",
-                "memory.limit_in_bytes=-1"
-            ]
+            ["memory.memsw.limit_in_bytes=-1", "memory.limit_in_bytes=-1"]
         );
         assert_eq!(
             said(r#"{"memory": {"limit": 1000, "swap": 1000}}"#, &v2()),

@@ -1191,6 +1191,7 @@ fn a_bundle_of_runcs_own_runs(host: &Host) {
         "sed -i 's/\"terminal\": true/\"terminal\": false/; s/\"sh\"/\"hostname\"/' {dir}/config.json"
     ));
     let bundle = bundle.display().to_string();
-    let said = host.tincan(["run", "--bundle", &bundle, "c1"]).ok();
-    assert_eq!(said, "runc\n");
+    // The template of runc's older versions has ambient capabilities that are not inheritable; newer ones warn of that as well.
+    let run = format!("{} --log log run --bundle {bundle} c1 2>&1", Host::TINCAN);
+    assert_eq!(host.sh(&run), "runc\n");
 }

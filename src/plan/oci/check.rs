@@ -616,7 +616,7 @@ fn capabilities(process: &mut Map<String, Value>) -> Vec<String> {
     else {
         return warnings;
     };
-    for (set, names) in sets {
+    for (set, names) in &mut *sets {
         let Some(names) = names.as_array_mut() else {
             continue;
         };
@@ -633,7 +633,39 @@ fn capabilities(process: &mut Map<String, Value>) -> Vec<String> {
             known
         });
     }
+    without_what_the_kernel_refuses(sets, &mut warnings);
     warnings
+}
+
+/// Takes those out of each set that the kernel lets nobody have beside the other sets (capabilities(7)): runtimes SHOULD NOT fail for what
+/// cannot be granted, and MUST tell it (config.md, Linux Process).
+fn without_what_the_kernel_refuses(sets: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+    for (set, of) in [
+        ("effective", "permitted"),
+        ("inheritable", "bounding"),
+        ("ambient", "permitted"),
+        ("ambient", "inheritable"),
+    ] {
+        let known = |name: &Value| super::process::capability(name.as_str()?);
+        let names =
+            |set: Option<&Value>| set.and_then(Value::as_array).cloned().unwrap_or_default();
+        let there: Vec<_> = names(sets.get(of)).iter().filter_map(known).collect();
+        let Some(names) = sets.get_mut(set).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        names.retain(|name| {
+            let Some(capability) = known(name) else {
+                return true;
+            };
+            let is_there = there.contains(&capability);
+            if !is_there {
+                warnings.push(format!(
+                    "process.capabilities.{set}: {capability} is left out: it is not among the {of} ones"
+                ));
+            }
+            is_there
+        });
+    }
 }
 
 #[cfg(test)]
@@ -965,6 +997,42 @@ mod tests {
             bundle.warnings,
             ["process.capabilities.bounding: CAP_FLY is left out: no such capability is known"]
         );
+    }
+
+    #[test]
+    fn a_capability_that_the_kernel_refuses_is_left_out_with_a_warning() {
+        let all = json!(["CAP_KILL", "CAP_CHOWN"]);
+        let config = with(
+            "/process/capabilities",
+            json!({
+                "bounding": all, "permitted": ["cap_kill"], "effective": all, "inheritable": ["CAP_KILL", "CAP_BPF"],
+                "ambient": all,
+            }),
+        );
+        let bundle = parse(&config).unwrap();
+        let left_out = |set: &str, name: &str, of: &str| {
+            format!("process.capabilities.{set}: {name} is left out: it is not among the {of} ones")
+        };
+        assert_eq!(
+            bundle.warnings,
+            [
+                left_out("effective", "CAP_CHOWN", "permitted"),
+                left_out("inheritable", "CAP_BPF", "bounding"),
+                left_out("ambient", "CAP_CHOWN", "permitted"),
+            ]
+        );
+        let typed = serde_json::to_value(bundle.spec).unwrap();
+        for set in ["effective", "inheritable", "ambient"] {
+            let left = typed.pointer(&format!("/process/capabilities/{set}"));
+            assert_eq!(left, Some(&json!(["CAP_KILL"])), "{set}");
+        }
+        // Ambient ones are passed on by exec as inheritable ones are.
+        let config = with(
+            "/process/capabilities",
+            json!({"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]}),
+        );
+        let warnings = parse(&config).unwrap().warnings;
+        assert_eq!(warnings, [left_out("ambient", "CAP_KILL", "inheritable")]);
     }
 
     #[test]

@@ -39,8 +39,7 @@ pub fn template(owner: Option<Owner>, layout: &CgroupLayout) -> Value {
             "capabilities": {
                 "bounding": capabilities,
                 "effective": capabilities,
-                "permitted": capabilities,
-                "ambient": capabilities
+                "permitted": capabilities
             },
             "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }],
             "noNewPrivileges": true
