@@ -68,6 +68,8 @@ pub enum What {
     LoadDevices,
     /// Attach the device program to the directory.
     AttachDevices,
+    /// Use the directory, in which, or above which, everything is frozen.
+    UseFrozen,
     /// Freeze the processes, and wait until they are.
     Freeze,
     /// Send a signal to one of the processes.
@@ -104,6 +106,9 @@ impl fmt::Display for Failed {
             What::Make => write!(f, "make the cgroup {path}")?,
             What::Use { pid } => {
                 return write!(f, "the cgroup {path} is not empty: process {pid} is in it");
+            }
+            What::UseFrozen => {
+                return write!(f, "the cgroup {path} is frozen: nothing would go on in it");
             }
             What::Read => write!(f, "read {path}")?,
             What::Write(text) => write!(f, "write `{text}` to {path}")?,
@@ -381,6 +386,23 @@ impl Location {
     /// is somebody else's must not be undone.
     pub fn check_vacant(&self) -> Result<(), Failed> {
         self.directories().try_for_each(check_vacant)
+    }
+
+    /// Fails when a process that comes into the cgroup, which need not be there yet, would not go on (config-linux.md, Control groups: a frozen
+    /// one is an error). Like [`check_vacant`](Self::check_vacant), to be asked first.
+    pub fn check_thawed(&self) -> Result<(), Failed> {
+        let v1 = self.v1_of("freezer").map(|dir| (dir, v1::holds as Holds));
+        let v2 = self.v2.as_deref().map(|dir| (dir, v2::holds as Holds));
+        for (dir, holds) in v1.into_iter().chain(v2) {
+            // The nearest one that is there: what is made below is frozen with it.
+            let there = dir.ancestors().find(|dir| dir.exists());
+            if let Some(dir) = there
+                && holds(dir)?
+            {
+                return Err(Failed::new(What::UseFrozen, dir, Errno::BUSY));
+            }
+        }
+        Ok(())
     }
 
     /// Goes down to a cgroup below, in the hierarchy of one controller (`unified` is v2) or in all. `false` when the path
@@ -683,6 +705,9 @@ pub fn complete(
     }
     Ok(())
 }
+
+/// Whether a cgroup of one version holds whoever comes into it.
+type Holds = fn(&Path) -> Result<bool, Failed>;
 
 /// Makes a directory and what is missing above it. One that exists must be vacant.
 fn make(dir: &Path) -> Result<(), Failed> {

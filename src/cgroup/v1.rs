@@ -89,16 +89,16 @@ pub fn thaw(location: &Location) -> Result<(), Failed> {
 
 /// Whether the freezer's hierarchy has it frozen, or on the way there.
 pub fn is_frozen(location: &Location) -> Result<bool, Failed> {
-    match location.v1_of("freezer") {
-        Some(dir) => {
-            let state = read(&dir.join("freezer.state")).map(|text| text.trim() != "THAWED");
-            absent_is(state, false)
-        }
-        None => Ok(false),
-    }
+    location.v1_of("freezer").map_or(Ok(false), holds)
 }
 
-fn absent_is<T>(result: Result<T, Failed>, otherwise: T) -> Result<T, Failed> {
+/// Whether the freezer has this directory frozen, or on the way there, by itself or from above. The root, which has no such file, never is.
+pub fn holds(dir: &Path) -> Result<bool, Failed> {
+    let state = read(&dir.join("freezer.state")).map(|text| text.trim() != "THAWED");
+    absent_is(state, false)
+}
+
+pub(super) fn absent_is<T>(result: Result<T, Failed>, otherwise: T) -> Result<T, Failed> {
     match result {
         Err(Failed {
             errno: Errno::NOENT | Errno::NODEV,

@@ -93,6 +93,14 @@ pub fn is_frozen(dir: &Path) -> Result<bool, Failed> {
     Ok(read(&dir.join("cgroup.freeze"))?.trim() == "1")
 }
 
+/// Whether whoever comes into a cgroup is frozen, by it or from above; a cgroup without processes says so, too (cgroup_create,
+/// kernel/cgroup/cgroup.c). The root, which has no such file, never is.
+pub fn holds(dir: &Path) -> Result<bool, Failed> {
+    let events = read(&dir.join("cgroup.events"));
+    let is_frozen = events.map(|text| text.lines().any(|line| line == "frozen 1"));
+    super::v1::absent_is(is_frozen, false)
+}
+
 /// Lets the processes of a cgroup use only the devices that the rules allow.
 pub fn limit_devices(dir: &Path, fd: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<(), Failed> {
     if rules.iter().all(|rule| rule.allow) {

@@ -585,7 +585,10 @@ impl<'a> Raising<'a> {
         }
         if let Some(plan) = made_here {
             let location = self.location(plan)?;
-            if let Err(cause) = location.check_vacant() {
+            let fit = location
+                .check_vacant()
+                .and_then(|()| location.check_thawed());
+            if let Err(cause) = fit {
                 // By whoever has taken the name just now: then that is what to tell.
                 undo::make_way(self.engine, &node.name)?;
                 return Err(EngineError::of_cgroup(&node.name, cause));

@@ -40,6 +40,7 @@ pub fn tests() -> Vec<Case> {
         exec_enters_a_cgroup_below needs [Root],
         a_paused_container_is_entered_on_request_alone needs [Root],
         a_paused_container_can_be_killed needs [Root],
+        a_frozen_cgroup_takes_no_container needs [Root],
         a_commands_container_is_entered_as_it_is,
         signals_have_names_and_numbers,
         options_of_all_commands_are_told,
@@ -872,6 +873,31 @@ fn freezers(host: &Host, id: &str) -> Vec<(std::path::PathBuf, &'static str, &'s
     }
     assert!(!found.is_empty(), "no freezer for {id}");
     found
+}
+
+/// It would come up to its cgroup, and no further.
+fn a_frozen_cgroup_takes_no_container(host: &Host) {
+    let [first, second] = ["ice-1", "ice-2"].map(|name| shell(host, name, "sleep 1000"));
+    apart(host, &format!("run --detach --bundle {first} c1"));
+    for (file, frozen, thawed) in freezers(host, "c1") {
+        // That above both.
+        let above = file.ancestors().nth(2).expect("a cgroup above");
+        let file = above.join(file.file_name().expect("a file"));
+        std::fs::write(&file, frozen).expect("the cgroup freezes");
+        let refused = host.tincan(["run", "--bundle", &second, "c2"]).assert();
+        // Before anything else: what is frozen could not be cleared away.
+        std::fs::write(&file, thawed).expect("the cgroup thaws");
+        let output = refused.code(125).get_output().clone();
+        let wanted = format!(
+            "tincan: c2: the cgroup {} is frozen: nothing would go on in it\n",
+            above.display()
+        );
+        assert_eq!(String::from_utf8_lossy(&output.stderr), wanted);
+    }
+    apart(host, &format!("run --detach --bundle {second} c2"));
+    for name in ["c1", "c2"] {
+        host.tincan(["delete", "--force", name]).ok();
+    }
 }
 
 fn a_paused_container_is_entered_on_request_alone(host: &Host) {
