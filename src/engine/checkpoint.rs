@@ -146,29 +146,18 @@ pub fn keep(
     }
     let process = state.process.expect("what runs has a process");
     let record = record(engine, state)?;
-    let failed = |cause: io::Error| {
-        EngineError::of_deed(
-            &state.id,
-            "look at its namespaces",
-            crate::sys::errno_of(&cause),
-        )
-    };
-    let own = |kind: &str| Ok::<_, io::Error>(fs::metadata(format!("/proc/self/ns/{kind}"))?.ino());
     let its = |kind: &str| {
-        let file = format!("/proc/{}/ns/{kind}", process.pid);
-        Ok::<_, io::Error>(fs::metadata(file)?.ino())
+        namespace(&process.pid.to_string(), kind).map_err(|cause| {
+            let errno = crate::sys::errno_of(&cause);
+            EngineError::of_deed(&state.id, "look at its namespaces", errno)
+        })
     };
-    let network = its("net").map_err(failed)?;
     let subject = Subject {
         pid: process.pid,
         root: &state.rootfs,
         freezer: state.cgroup.as_ref().and_then(|it| it.freezer()),
-        network: (network != own("net").map_err(failed)?).then_some(network),
-        pid_namespace: record
-            .joined_pid
-            .then(|| its("pid"))
-            .transpose()
-            .map_err(failed)?,
+        network: record.network.then(|| its("net")).transpose()?,
+        pid_namespace: record.joined_pid.then(|| its("pid")).transpose()?,
         record: &record,
     };
     if !process.is_alive() {
@@ -258,12 +247,9 @@ fn record(engine: &Engine, state: &State) -> Result<Record, EngineError> {
             crate::sys::errno_of(&cause),
         )
     };
-    let number = |of: &str, kind: &str| {
-        Ok::<_, io::Error>(fs::metadata(format!("/proc/{of}/ns/{kind}"))?.ino())
-    };
     let pid = process.pid.to_string();
     let is_own = |kind: &str| -> Result<bool, EngineError> {
-        let (its, ours) = (number(&pid, kind), number("self", kind));
+        let (its, ours) = (namespace(&pid, kind), namespace("self", kind));
         Ok(its.map_err(failed)? != ours.map_err(failed)?)
     };
     if is_own("user")? {
@@ -295,6 +281,11 @@ fn record(engine: &Engine, state: &State) -> Result<Record, EngineError> {
         joined_pid: innermost != Some("1"),
         network: is_own("net")?,
     })
+}
+
+/// The number of a process's namespace (namespaces(7)).
+fn namespace(of: &str, kind: &str) -> io::Result<u64> {
+    Ok(fs::metadata(format!("/proc/{of}/ns/{kind}"))?.ino())
 }
 
 /// A standard stream that leads out of the container, in CRIU's words.
