@@ -143,12 +143,16 @@ pub fn layout() -> io::Result<CgroupLayout> {
     File::open("/proc/self/cgroup")?.read_to_end(&mut buffer)?;
     let mut layout = parse_layout(&buffer[..mounts], &buffer[mounts..]);
     if let Some(v2) = &mut layout.v2 {
-        buffer.clear();
-        File::open(v2.mount_point.join("cgroup.controllers"))?.read_to_end(&mut buffer)?;
-        v2.controllers = String::from_utf8_lossy(&buffer)
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect();
+        match std::fs::read_to_string(v2.mount_point.join("cgroup.controllers")) {
+            Ok(text) => v2.controllers = text.split_whitespace().map(str::to_owned).collect(),
+            // Another file system is mounted above it, as a new sysfs on /sys: none of them can be reached.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                layout.v2 = None;
+                let is_there = |it: &Hierarchy| it.mount_point.join("cgroup.procs").exists();
+                layout.v1.retain(is_there);
+            }
+            Err(cause) => return Err(cause),
+        }
     }
     Ok(layout)
 }

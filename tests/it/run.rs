@@ -13,6 +13,7 @@ pub fn tests() -> Vec<Case> {
         one_value_wires_both_families,
         a_container_is_wired_to_a_running_one,
         the_network_of_a_container_is_joined,
+        cgroups_that_something_is_mounted_over_are_as_none needs [Root],
         the_network_of_a_name_is_joined needs [Root],
         there_is_only_lo_with_none,
         the_hosts_network_is_kept_with_host needs [Root],
@@ -119,6 +120,17 @@ fn a_container_is_wired_to_a_running_one(host: &Host) {
         "172.16.0.1",
     );
     delete(host, "ns1");
+}
+
+/// As for who comes by `ip netns exec`, which mounts a sysfs of the namespace's.
+fn cgroups_that_something_is_mounted_over_are_as_none(host: &Host) {
+    let wired = format!(
+        "unshare -mn sh -euc 'mount -t sysfs sysfs /sys; {} run --net 172.16.0.1/16 -- ip -br -4 address show dev eth0'",
+        Host::TINCAN
+    );
+    let said = host.sh(&wired);
+    assert!(said.contains("172.16.0.1/16"), "{said}");
+    host.assert_clean();
 }
 
 fn the_network_of_a_container_is_joined(host: &Host) {
