@@ -126,7 +126,7 @@ pub fn run(kind: &str, hook: &Hook, state: &OciState) -> Result<(), HookFailed> 
     let mut child = command.spawn().map_err(io)?;
     let limit = hook
         .timeout
-        .map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX / 1000) * 1000);
+        .map(|seconds| i64::try_from(seconds).map_or(i64::MAX, |it| it.saturating_mul(1000)));
     let woken = Interrupts::hear().and_then(|interrupts| {
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         interrupts.wait(pidfd.as_fd(), limit)

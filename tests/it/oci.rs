@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Case> {
         hooks_have_their_callers_environment_and_the_bundles_directory,
         hooks_know_the_first_process_by_the_number_where_they_are,
         a_failing_hook_ends_the_container,
+        a_hook_may_have_all_the_time_there_is,
         rights_are_what_the_bundle_says,
         devices_and_paths_are_what_the_bundle_says needs [Root],
         a_device_is_used_as_its_rule_says needs [Root],
@@ -337,6 +338,13 @@ fn hooks_know_the_first_process_by_the_number_where_they_are(host: &Host) {
             )
         );
     }
+}
+
+fn a_hook_may_have_all_the_time_there_is(host: &Host) {
+    let bundle = changed(host, "patient", "echo there", |spec| {
+        spec["hooks"]["prestart"] = json!([{"path": "/bin/true", "timeout": i64::MAX}]);
+    });
+    assert_eq!(host.tincan(["run", "--bundle", &bundle, "c1"]).ok(), "there\n");
 }
 
 fn streams_that_go_nowhere_are_the_containers_own(host: &Host) {
