@@ -344,7 +344,10 @@ fn a_hook_may_have_all_the_time_there_is(host: &Host) {
     let bundle = changed(host, "patient", "echo there", |spec| {
         spec["hooks"]["prestart"] = json!([{"path": "/bin/true", "timeout": i64::MAX}]);
     });
-    assert_eq!(host.tincan(["run", "--bundle", &bundle, "c1"]).ok(), "there\n");
+    assert_eq!(
+        host.tincan(["run", "--bundle", &bundle, "c1"]).ok(),
+        "there\n"
+    );
 }
 
 fn streams_that_go_nowhere_are_the_containers_own(host: &Host) {

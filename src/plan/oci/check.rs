@@ -538,19 +538,31 @@ fn process(process: &mut Value) -> Result<Vec<String>, BadBundle> {
             format!("is {score}, and has to be a number from -1000 to 1000"),
         ));
     }
-    for key in ["height", "width"] {
-        if let Some(cells) = at(&value, "process.consoleSize").and_then(|size| size.get(key))
-            && cells
-                .as_u64()
-                .is_none_or(|cells| cells > u64::from(u16::MAX))
-        {
-            return Err(BadBundle::new(
-                &format!("process.consoleSize.{key}"),
-                format!("is {cells}, and has to be a number from 0 to {}", u16::MAX),
-            ));
-        }
-    }
+    console_size(members)?;
     Ok(capabilities(members))
+}
+
+/// A size that no terminal can have is ignored where there is none (config.md, Process).
+fn console_size(process: &mut Map<String, Value>) -> Result<(), BadBundle> {
+    let Some(size) = process.get("consoleSize") else {
+        return Ok(());
+    };
+    let wrong = ["height", "width"].into_iter().find(|key| {
+        let cells = size.get(key).and_then(Value::as_u64);
+        cells.is_none_or(|cells| cells > u64::from(u16::MAX))
+    });
+    let Some(key) = wrong else {
+        return Ok(());
+    };
+    if process.get("terminal") != Some(&Value::Bool(true)) {
+        process.remove("consoleSize");
+        return Ok(());
+    }
+    let cells = size.get(key).cloned().unwrap_or_default();
+    Err(BadBundle::new(
+        &format!("process.consoleSize.{key}"),
+        format!("is {cells}, and has to be a number from 0 to {}", u16::MAX),
+    ))
 }
 
 /// The ids among an object's members.
@@ -997,6 +1009,28 @@ mod tests {
             bundle.warnings,
             ["process.capabilities.bounding: CAP_FLY is left out: no such capability is known"]
         );
+    }
+
+    #[test]
+    fn a_console_size_counts_where_there_is_a_terminal() {
+        for (size, wrong) in [
+            (json!({"height": 70_000, "width": 1}), "height: is 70000"),
+            (json!({"height": 1}), "width: is null"),
+            (json!({"height": 1, "width": -1}), "width: is -1"),
+        ] {
+            let process = |terminal: bool| {
+                let process =
+                    json!({"cwd": "/", "args": ["a"], "terminal": terminal, "consoleSize": size});
+                parse_process(process.to_string().as_bytes())
+            };
+            let (ignored, _) = process(false).unwrap();
+            assert_eq!(*ignored.console_size(), None);
+            let said = process(true).unwrap_err().to_string();
+            let wanted = format!(
+                "process.json: consoleSize.{wrong}, and has to be a number from 0 to 65535"
+            );
+            assert_eq!(said, wanted);
+        }
     }
 
     #[test]
