@@ -245,7 +245,7 @@ pub fn filter(bundle: &Bundle) -> anyhow::Result<Option<Filter>> {
     };
     crate::plan::seccomp::check(profile)?;
     let made = seccomp::filter(profile);
-    let made = made.map_err(|cause| anyhow::anyhow!("config.json: linux.seccomp: {cause}"))?;
+    let made = made.map_err(|cause| anyhow::anyhow!("config.json: linux.seccomp{cause}"))?;
     Ok(Some(made))
 }
 

@@ -119,6 +119,14 @@ pub fn check(profile: &LinuxSeccomp) -> Result<(), BadBundle> {
             "is for an action that returns none",
         );
     }
+    // The kernel gives a program no other number of an error (MAX_ERRNO, linux/err.h); what a tracer is told has 16 bits (seccomp(2)).
+    let fits = |action, errno: Option<u32>| match action {
+        LinuxSeccompAction::ScmpActErrno => errno.is_none_or(|errno| errno <= 4095),
+        _ => errno.is_none_or(|errno| errno <= u32::from(u16::MAX)),
+    };
+    if !fits(default, profile.default_errno_ret()) {
+        return bad(".defaultErrnoRet".to_owned(), "is no number of an error");
+    }
     if profile.listener_path().is_none() && profile.listener_metadata().is_some() {
         return bad(
             ".listenerMetadata".to_owned(),
@@ -133,11 +141,8 @@ pub fn check(profile: &LinuxSeccomp) -> Result<(), BadBundle> {
         if rule.errno_ret().is_some() && !returns(rule.action()) {
             return bad(property("errnoRet"), "is for an action that returns none");
         }
-        if rule
-            .errno_ret()
-            .is_some_and(|errno| errno > u32::from(u16::MAX))
-        {
-            return bad(property("errnoRet"), "does not fit into 16 bits");
+        if !fits(rule.action(), rule.errno_ret()) {
+            return bad(property("errnoRet"), "is no number of an error");
         }
         if rule.args().iter().flatten().any(|arg| arg.index() > 5) {
             return bad(
@@ -204,7 +209,19 @@ mod tests {
                 rule(json!({"action": "SCMP_ACT_KILL", "errnoRet": 1})),
                 of_rule("errnoRet"),
             ),
-            (rule(json!({"errnoRet": 65536})), of_rule("errnoRet")),
+            (rule(json!({"errnoRet": 4096})), of_rule("errnoRet")),
+            (
+                rule(json!({"action": "SCMP_ACT_TRACE", "errnoRet": 65535})),
+                "none".to_owned(),
+            ),
+            (
+                rule(json!({"action": "SCMP_ACT_TRACE", "errnoRet": 65536})),
+                of_rule("errnoRet"),
+            ),
+            (
+                json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 70000}),
+                "linux.seccomp.defaultErrnoRet".to_owned(),
+            ),
             (
                 rule(json!({"action": "SCMP_ACT_NOTIFY"})),
                 of_rule("action"),

@@ -17,13 +17,35 @@ use rustix::io::Errno;
 /// SECCOMP_FILTER_FLAG_NEW_LISTENER (linux/seccomp.h).
 const NEW_LISTENER: u32 = 1 << 3;
 
-/// Why a profile becomes no program.
+/// Why a profile becomes no program. The text begins with the property of the profile that it is about, if it is one.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
 pub enum CompileError {
-    /// The library refuses it.
+    /// The library does not know an architecture, or does not take it beside the machine's own.
+    #[error(
+        ".architectures[{at}]: {} does not do {name} on this machine: {cause}",
+        compiler()
+    )]
+    Architecture {
+        /// Its place in the list.
+        at: usize,
+        /// Its name.
+        name: String,
+        /// Why.
+        cause: SeccompError,
+    },
+    /// The library refuses a rule.
+    #[error(".syscalls[{at}]: {cause}")]
+    Rule {
+        /// Its place in the list.
+        at: usize,
+        /// Why.
+        cause: SeccompError,
+    },
+    /// The library refuses the whole.
+    #[error(": {0}")]
     Library(#[from] SeccompError),
     /// There is no memory to write it to.
+    #[error(": {0}")]
     Memory(#[from] std::io::Error),
 }
 
@@ -46,10 +68,13 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Vec<u8>, CompileError> {
     filter.set_ctl_nnp(false)?;
     // A binary tree instead of one comparison after another.
     filter.set_ctl_optimize(2)?;
-    for name in profile.architectures().iter().flatten() {
-        filter.add_arch(name.to_string().parse::<ScmpArch>()?)?;
+    for (at, name) in profile.architectures().iter().flatten().enumerate() {
+        let name = name.to_string();
+        let known = name.parse::<ScmpArch>();
+        let added = known.and_then(|it| filter.add_arch(it));
+        added.map_err(|cause| CompileError::Architecture { at, name, cause })?;
     }
-    for rule in profile.syscalls().iter().flatten() {
+    for (at, rule) in profile.syscalls().iter().flatten().enumerate() {
         let action = action(rule.action(), rule.errno_ret());
         if action == default {
             // The library refuses a rule that changes nothing.
@@ -59,7 +84,8 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Vec<u8>, CompileError> {
             let Ok(call) = ScmpSyscall::from_name(name) else {
                 continue;
             };
-            add(&mut filter, rule, action, call)?;
+            let added = add(&mut filter, rule, action, call);
+            added.map_err(|cause| CompileError::Rule { at, cause })?;
         }
     }
     let memory = rustix::fs::memfd_create("seccomp", MemfdFlags::CLOEXEC);

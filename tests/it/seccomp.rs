@@ -522,6 +522,17 @@ fn a_profile_that_cannot_be_is_told(host: &Host) {
             json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_PDP11"]}),
             "linux.seccomp",
         ),
+        // Of the other byte order.
+        (
+            "b5",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NATIVE", "SCMP_ARCH_S390X"]}),
+            "linux.seccomp.architectures[1]: libseccomp ",
+        ),
+        (
+            "b6",
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 70_000}),
+            "linux.seccomp.defaultErrnoRet: is no number of an error",
+        ),
     ] {
         let b = bundle(host, name, profile, "true");
         refused(host, &["run", "-b", &b, "c"], wrong);

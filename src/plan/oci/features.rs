@@ -67,7 +67,7 @@ const ACTIONS: [&str; 9] = [
     "TRAP",
 ];
 const OPERATORS: [&str; 7] = ["EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE"];
-const ARCHITECTURES: [&str; 22] = [
+const ARCHITECTURES: [&str; 23] = [
     "AARCH64",
     "ARM",
     "LOONGARCH64",
@@ -86,6 +86,7 @@ const ARCHITECTURES: [&str; 22] = [
     "RISCV64",
     "S390",
     "S390X",
+    "SH",
     "SHEB",
     "X32",
     "X86",
