@@ -2,7 +2,7 @@
 # make demo       install what is missing, build, and let two wired containers ping one another
 # make test       install what the tests need, and run them all
 # make test-churn 200 containers that come to networks and leave them at random, for a minute
-# make test-e2e   real clients: containerd, Docker, podman and buildah, with tincan as their runtime (CLIENTS=podman: one; RUNTIME=runc: without tincan)
+# make test-e2e   real clients: containerd, Docker, podman and buildah, with tincan as their runtime (CLIENTS=podman: one; ONLY=NAME: the steps with that in their names; RUNTIME=runc: without tincan)
 # make test-e2e-vm  podman, as root and as a user, with systemd and cgroup v2, in virtual machines (RUNTIME=crun: without tincan)
 # make test-vm    the same tests under other kernels, with systemd and cgroup v2, as root and as a user, in virtual machines
 # make fuzz       feed the readers of what comes from outside with what nobody wrote, FUZZ_SECONDS for each of them
@@ -21,8 +21,8 @@ E2E_PACKAGES := aardvark-dns buildah busybox-static catatonit containerd contain
 VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e2fsprogs gdb kmod qemu-system-x86 xz-utils
 # In the virtual machines.
 GUEST_PACKAGES := apparmor busybox-static criu dbus iproute2 iputils-ping kmod libpam-systemd netbase nftables passt procps runc secilc systemd-sysv uidmap wireguard-tools
-# In those of test-e2e-vm.
-E2E_GUEST_PACKAGES := aardvark-dns busybox-static catatonit crun dbus dbus-user-session iproute2 kmod libpam-systemd netavark netbase nftables passt podman procps systemd-sysv uidmap
+# In those of test-e2e-vm; crun and runc are to compare with, and libcriu2 is how crun calls CRIU.
+E2E_GUEST_PACKAGES := aardvark-dns busybox-static catatonit criu crun dbus dbus-user-session iproute2 kmod libcriu2 libpam-systemd netavark netbase nftables passt podman procps runc systemd-sysv uidmap
 BENCH_PACKAGES := busybox-static iproute2 iputils-ping iperf3 crun runc bubblewrap containernetworking-plugins podman netavark iptables nftables
 ROOTFS_PACKAGES := busybox-static debootstrap
 FUZZ_PACKAGES := g++

@@ -310,6 +310,9 @@ fn refuse(error: &clap::Error, globals: Option<&Globals>) -> ExitCode {
         .unwrap_or_default()
         .trim_start_matches("error: ")
         .to_owned();
+    if let Some(option) = without_value(error) {
+        message = format!("flag needs an argument: {option}");
+    }
     for line in
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
     {
@@ -332,6 +335,19 @@ fn refuse(error: &clap::Error, globals: Option<&Globals>) -> ExitCode {
         .map_or(String::new(), |name| format!(" {name}"));
     complain!("hint: `tincan{command} --help` shows what there is");
     ExitCode::from(125)
+}
+
+/// The option that lacks its value. It is told in runc's words: podman knows by them, of `restore --lsm-mount-context`, that a runtime
+/// restores a container to another pod.
+fn without_value(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let told = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let is_empty = told(ContextKind::InvalidValue).is_some_and(|value| value.is_empty());
+    let is_one = error.kind() == ErrorKind::InvalidValue && is_empty;
+    is_one.then(|| told(ContextKind::InvalidArg)).flatten()
 }
 
 /// Tells an error, on standard error and in the log, and gives the exit code for it.

@@ -6,7 +6,7 @@ use super::bundle::{self, BundleArgs};
 use super::checkpoint::{CriuArgs, find};
 use super::run::{finish, has_terminal};
 use super::{Usage, names};
-use crate::engine::checkpoint::{prepare, search_path};
+use crate::engine::checkpoint::{follow_sources, prepare, search_path};
 use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::supervise::Session;
@@ -58,6 +58,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     }
     let mut node = bundle::plan(engine, &args.id, &args.bundle, false, false)?;
     checkpoint::check(&node)?;
+    follow_sources(&mut node);
     let mut asked = bundle::links(&node, Vec::new(), Vec::new())?;
     record.pin(&mut asked.net, &mut asked.publish);
     names::Names::default().give(engine, &mut node, &asked.net)?;

@@ -20,7 +20,8 @@ use crate::plan::checkpoint::{
     self, Bind, DUMP_LOG, Extent, LinkRecord, OuterMount, RECORD, Record, Settings, Subject,
 };
 use crate::plan::name::IfAddr;
-use crate::plan::topology::Origin;
+use crate::plan::step::{MountWhat, Step};
+use crate::plan::topology::{Node, Origin};
 use crate::sys::path;
 use crate::sys::process::Ended;
 
@@ -219,6 +220,19 @@ pub fn prepare(settings: &Settings, log: &str) -> Result<(), StateError> {
     }
     let log = settings.work.join(log);
     remove_file(&log).map_err(|errno| file_error(&log)(errno.into()))
+}
+
+/// Follows the links by which the sources of a node's binds are named: CRIU would have the container see the link itself
+/// (`__do_bind_mount_v2`, criu/mount-v2.c). A source that is not there stays as it is, for whoever mounts it to tell.
+pub fn follow_sources(node: &mut Node) {
+    for step in &mut node.steps {
+        if let Step::Mount(mount) = step
+            && let MountWhat::Bind { source, .. } = &mut mount.what
+            && let Ok(real) = fs::canonicalize(&*source)
+        {
+            *source = real;
+        }
+    }
 }
 
 /// What is to be known of a container when it is restored.

@@ -165,11 +165,17 @@ pauses_and_resumes() {
     remove c1
 }
 
+# metric NAME ROW
+metric() {
+    ctr task metrics "$1" | awk -v row="$2" '$1 == row { print $2 }'
+}
+
 is_measured() {
-    start $image c1
-    says memory.usage_in_bytes ctr task metrics c1
-    ctr task metrics --format json c1 >"$E2E/metrics"
-    grep '"pids"' "$E2E/metrics"
+    start --memory-limit 33554432 $image c1
+    [ "$(metric c1 memory.limit_in_bytes)" = 33554432 ]
+    [ "$(metric c1 memory.usage_in_bytes)" -gt 0 ]
+    [ "$(metric c1 cpuacct.usage)" -gt 0 ]
+    [ "$(metric c1 pids.current)" = 1 ]
     remove c1
 }
 

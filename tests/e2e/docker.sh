@@ -140,13 +140,13 @@ is_on_networks() {
     docker run -d --name web --hostname web --network lan0 --network-alias www busybox sh -c "$serves"
     docker run -d --name c2 --network lan0 busybox sleep 1000
     reaches web
-    docker exec c2 wget -qO- http://www/
+    says 'hello from web' docker exec c2 wget -qO- http://www/
     says 'Name:' docker exec c2 nslookup web 127.0.0.11
     # By name on user-defined networks alone.
     docker run -d --name c3 busybox sleep 1000
     fails docker exec c3 wget -T 2 -qO- http://web/
     docker network connect lan0 c3
-    within docker exec c3 wget -qO- http://web/
+    within says 'hello from web' docker exec c3 wget -qO- http://web/
     docker network disconnect lan0 c3
     fails docker exec c3 ip link show eth1
     says 'hello from' run --network container:web busybox wget -qO- http://127.0.0.1/

@@ -4,13 +4,15 @@
 #
 #     tincan.as=root|user     who has the containers; the user is logged in
 #     tincan.runtime=NAME     podman's runtime
+#     tincan.only=NAME        just the steps with that in their names
 exec >/dev/ttyS1 2>&1
 word() {
     sed -n "s/.*tincan\.$1=\([^ ]*\).*/\1/p" /proc/cmdline
 }
 code=0
 # Without KVM everything takes about ten times as long.
-set -- env TINCAN_TEST_OWN_MACHINE=1 TINCAN_TEST_SLOWNESS=10 TINCAN=/e2e/tincan "RUNTIME=$(word runtime)" /e2e/tests/e2e/podman.sh
+set -- env TINCAN_TEST_OWN_MACHINE=1 TINCAN_TEST_SLOWNESS=10 TINCAN=/e2e/tincan "RUNTIME=$(word runtime)" "ONLY=$(word only)" \
+    /e2e/tests/e2e/podman.sh
 # In memory podman takes a third of the time that it takes on the disk.
 mount -t tmpfs tmpfs /home
 mount -t tmpfs tmpfs /var/lib/containers

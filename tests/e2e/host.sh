@@ -7,7 +7,7 @@
 # version 2 with systemd, as root or as a user.
 #
 # TINCAN is the program, target/tincan by default. RUNTIME is the runtime that the client is to use, tincan by default; RUNTIME=runc
-# shows what the client and the machine do without tincan.
+# shows what the client and the machine do without tincan. With ONLY=NAME just the steps with that in their names are taken.
 
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -222,6 +222,10 @@ skipped=0
 # step FUNCTION: one named check. What it did is shown when it fails, and the script's `clear_away` removes what it may have left.
 step() {
     local code
+    case $1 in
+    *"${ONLY:-}"*) ;;
+    *) return 0 ;;
+    esac
     # To a file, of which nobody waits for the end, as for that of a pipe which a container left behind holds.
     set +e
     (exec >"$E2E/said" 2>&1 7>&1; BASH_XTRACEFD=7; set -ex; "$1")

@@ -77,7 +77,7 @@ runs() {
     [ "$(podman logs c1 2>/dev/null)" = out ]
     says c1 podman ps
     says 'sleep 1000' podman top c1
-    says 1 podman top c1 pid
+    [ "$(podman top c1 pid,comm | sed -n 2p | xargs)" = "1 sh" ]
     has c1 .State.Status running
     has c1 .OCIRuntime tested
     remove c1
@@ -252,17 +252,234 @@ first_id=${first_id:-100000}
 
 # It is a unit of systemd's, alone in its cgroup, with what limits it as properties, and no longer than it runs.
 is_a_scope() {
-    local unit at
+    local unit
     podman run -d --name c1 -m 64m --pids-limit 50 busybox sleep 1000
-    unit=libpod-$(field c1 .Id).scope
-    at=$(field c1 .State.CgroupPath)
+    unit=$(scope c1)
+    is_limited_as_a_scope c1
+    [ "$(cat "/sys/fs/cgroup$(field c1 .State.CgroupPath)/cgroup.procs")" = "$(field c1 .State.Pid)" ]
+    remove c1
+    is_no_unit "$unit"
+}
+
+# scope NAME
+scope() {
+    echo "libpod-$(field "$1" .Id).scope"
+}
+
+# is_limited_as_a_scope NAME: its process is there, and 64 MiB and 50 processes are all that it may have.
+is_limited_as_a_scope() {
+    local unit at
+    unit=$(scope "$1")
+    at=$(field "$1" .State.CgroupPath)
     [ "${at##*/}" = "$unit" ]
-    [ "$(cat "/sys/fs/cgroup$at/cgroup.procs")" = "$(field c1 .State.Pid)" ]
+    grep -x "$(field "$1" .State.Pid)" "/sys/fs/cgroup$at/cgroup.procs"
     # shellcheck disable=SC2086 # a word or none
     [ "$(systemctl $as_user show --value -p ControlGroup -p MemoryMax -p TasksMax -p ActiveState "$unit" | sort | xargs)" = \
         "$at 50 67108864 active" ]
+    [ "$(cat "/sys/fs/cgroup$at/memory.max" "/sys/fs/cgroup$at/pids.max" | xargs)" = "67108864 50" ]
+}
+
+# is_no_unit UNIT
+is_no_unit() {
+    # shellcheck disable=SC2086 # a word or none
+    [ "$(systemctl $as_user show --value -p LoadState "$1")" = not-found ]
+}
+
+# Counts the signals that it gets, in its memory alone, says how far it is, and ends with 6 when it is to.
+counts='n=0; trap "n=\$((n+1)); echo \$n" USR1; trap "exit 6" TERM; echo $n; while :; do sleep 0.1; done'
+
+# start_counting [OPTIONS] NAME
+start_counting() {
+    podman run -d "${@:1:$#-1}" --name "${*: -1}" busybox sh -c "$counts"
+    within said_last "${*: -1}" 0
+}
+
+# said_last NAME NUMBER
+said_last() {
+    [ "$(podman logs --tail 1 "$1" 2>/dev/null)" = "$2" ]
+}
+
+# counts_to NAME NUMBER: one signal more, and it is that far.
+counts_to() {
+    podman kill -s USR1 "$1"
+    within said_last "$1" "$2"
+}
+
+# What it has in memory, how it is limited, how it is reached and who waits for its end is as before, also where it was kept twice.
+is_kept_and_restored() {
+    local unit looks
+    start_counting -m 64m --pids-limit 50 c1
+    unit=$(scope c1)
+    looks=$(addresses c1 eth0)
+    counts_to c1 1
+    podman container checkpoint c1
+    has c1 .State.Status exited
+    has c1 .State.Checkpointed true
+    is_no_unit "$unit"
+    podman container restore c1
+    has c1 .State.Status running
+    has c1 .State.Restored true
+    is_limited_as_a_scope c1
+    [ "$(addresses c1 eth0)" = "$looks" ]
+    counts_to c1 2
+    podman pause c1
+    has c1 .State.Status paused
+    podman unpause c1
+    podman container checkpoint --keep --print-stats c1 >"$E2E/stats"
+    grep -E '"pages_written": [1-9]' "$E2E/stats"
+    podman container restore --keep c1
+    [ -e "$(field c1 .State.CheckpointPath)/inventory.img" ]
+    counts_to c1 3
+    podman stop -t 20 c1
+    has c1 .State.ExitCode 6
     remove c1
-    [ "$(systemctl $as_user show --value -p LoadState "$unit")" = not-found ]
+}
+
+# addresses NAME INTERFACE: its link-layer address and its addresses, but for those that come by themselves.
+addresses() {
+    podman exec "$1" ip addr show "$2" | awk '$1 == "link/ether" || / scope global/ { print $1, $2 }'
+}
+
+# It goes on meanwhile, and what was kept goes on from there.
+is_kept_and_goes_on() {
+    local pid
+    start_counting c1
+    counts_to c1 1
+    pid=$(field c1 .State.Pid)
+    podman container checkpoint --leave-running --keep c1
+    has c1 .State.Pid "$pid"
+    counts_to c1 2
+    counts_to c1 3
+    podman kill c1
+    [ "$(podman wait c1)" = 137 ]
+    podman container restore --keep c1
+    counts_to c1 2
+    remove c1
+}
+
+# As often as it is asked, under another name too, with what it has written to its root, its volume and its memory.
+is_restored_from_a_file() {
+    start_counting -v v1:/v --tmpfs /t c1
+    podman exec c1 sh -c 'echo one >/file; echo two >/v/file; echo three >/t/file'
+    counts_to c1 1
+    podman container checkpoint --export "$E2E/c1.tar.gz" c1
+    remove c1
+    podman volume rm v1
+    podman container restore --import "$E2E/c1.tar.gz"
+    podman container restore --import "$E2E/c1.tar.gz" --name c2 --ignore-volumes
+    counts_to c1 2
+    counts_to c1 3
+    counts_to c2 2
+    [ "$(podman exec c1 cat /file /v/file /t/file | xargs)" = "one two three" ]
+    [ "$(podman exec c2 cat /file /t/file | xargs)" = "one three" ]
+    remove c1 c2
+    podman volume rm v1
+}
+
+# What is in memory first, and then the rest.
+is_kept_in_two_parts() {
+    start_counting c1
+    podman container checkpoint --pre-checkpoint --export "$E2E/first.tar.gz" c1
+    counts_to c1 1
+    podman container checkpoint --with-previous --export "$E2E/second.tar.gz" c1
+    remove c1
+    podman container restore --import-previous "$E2E/first.tar.gz" --import "$E2E/second.tar.gz"
+    counts_to c1 2
+    remove c1
+}
+
+# So does a connection with the machine.
+is_restored_with_a_connection() {
+    local address heard
+    podman run -d --name c1 busybox nc -l -p 5000 -e cat
+    address=$(field c1 .NetworkSettings.IPAddress)
+    within connects "$address"
+    echo tin >&9
+    read -r -t "$command_limit" heard <&9
+    [ "$heard" = tin ]
+    fails podman container checkpoint c1
+    has c1 .State.Status running
+    podman container checkpoint --tcp-established c1
+    podman container restore --tcp-established c1
+    echo can >&9
+    read -r -t "$command_limit" heard <&9
+    [ "$heard" = can ]
+    exec 9>&-
+    remove c1
+}
+
+# connects ADDRESS: by descriptor 9.
+connects() {
+    { exec 9<>"/dev/tcp/$1/5000"; } 2>/dev/null
+}
+
+# In its own pod, and from a file in another one.
+is_restored_in_pods() {
+    podman pod create --name p1
+    podman pod create --name p2
+    start_counting --pod p1 c1
+    counts_to c1 1
+    podman container checkpoint c1
+    podman container restore c1
+    counts_to c1 2
+    is_in_pod c1 p1
+    podman container checkpoint --export "$E2E/c1.tar.gz" c1
+    remove c1
+    podman container restore --import "$E2E/c1.tar.gz" --pod p2
+    counts_to c1 3
+    is_in_pod c1 p2
+    podman pod rm -f -t 0 p1 p2
+}
+
+# is_in_pod NAME POD: its namespaces are those of the pod.
+is_in_pod() {
+    local infra kind
+    infra=$(podman pod inspect --format '{{.InfraContainerID}}' "$2")
+    for kind in net ipc uts; do
+        [ "$(readlink "/proc/$(field "$1" .State.Pid)/ns/$kind")" = "$(readlink "/proc/$(field "$infra" .State.Pid)/ns/$kind")" ]
+    done
+}
+
+# The program that is first in it is mounted by a symbolic link, in Debian.
+is_restored_with_an_init() {
+    start_counting --init c1
+    counts_to c1 1
+    podman container checkpoint c1
+    podman container restore c1
+    counts_to c1 2
+    says '/run/podman-init' podman top c1
+    podman stop -t 20 c1
+    has c1 .State.ExitCode 6
+    remove c1
+}
+
+# The links that its annotations ask for come back as they were, and so do the ports.
+is_restored_with_tincans_links() {
+    local looks
+    "$tincan" network create lan0 --subnet 10.9.0.0/24
+    podman run -d --name c1 --hostname c1 --annotation io.tincan.net.0=172.16.0.1/16 --annotation io.tincan.net.1=lan0 \
+        --annotation io.tincan.publish=8084:80 busybox sh -c "($serves) & $counts"
+    within said_last c1 0
+    within says 'hello from c1' busybox wget -qO- http://127.0.0.1:8084/
+    looks=$(addresses c1 eth1; addresses c1 eth2)
+    says 172.16.0.1/16 echo "$looks"
+    says 10.9.0.2/24 echo "$looks"
+    counts_to c1 1
+    podman container checkpoint c1
+    [ "$(ip -o link show type veth)" = "" ]
+    podman container restore c1
+    counts_to c1 2
+    [ "$(addresses c1 eth1; addresses c1 eth2)" = "$looks" ]
+    busybox ping -c1 -W10 172.16.0.1
+    says 'hello from c1' busybox wget -qO- http://127.0.0.1:8084/
+    podman container checkpoint --export "$E2E/c1.tar.gz" c1
+    remove c1
+    podman container restore --import "$E2E/c1.tar.gz" --name c2
+    counts_to c2 3
+    [ "$(addresses c2 eth1; addresses c2 eth2)" = "$looks" ]
+    says 'hello from c1' busybox wget -qO- http://10.9.0.2/
+    remove c2
+    "$tincan" network rm lan0
 }
 
 # The user is the same one inside, and so are the files.
@@ -287,6 +504,19 @@ steps runs gives_exit_codes ends_by_signals has_a_terminal executes_beside_it is
     is_on_networks publishes_ports groups_containers_in_pods plays_kubernetes
 [ -z "$own_machine" ] || steps is_a_scope
 [ -z "$as_user" ] || steps keeps_its_ids
+# CRIU is root's.
+if [ -n "$own_machine" ] && [ -z "$as_user" ]; then
+    # Of the tools by which CRIU can close a network meanwhile, the one that is here; tincan asks for it itself.
+    [ "$runtime" = "$tincan" ] || { mkdir -p /etc/criu; echo 'network-lock nftables' >/etc/criu/default.conf; }
+    steps is_kept_and_restored is_kept_and_goes_on is_restored_from_a_file is_kept_in_two_parts is_restored_with_a_connection \
+        is_restored_in_pods
+    if [ "$runtime" = "$tincan" ]; then
+        steps is_restored_with_an_init is_restored_with_tincans_links
+    else
+        skip is_restored_with_an_init "CRIU mounts the link itself"
+        skip is_restored_with_tincans_links "a feature of tincan's"
+    fi
+fi
 within forget_podmans_own
 step nothing_is_left
 finish

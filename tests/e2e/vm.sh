@@ -5,7 +5,8 @@
 #     vm.sh IMAGES OUT TINCAN SUITE
 #
 # IMAGES is what tests/vm/image.sh made for the SUITE, TINCAN a static binary. What the machines print is in OUT. RUNTIME is the runtime that
-# podman is to use, tincan by default; RUNTIME=crun shows what podman and the machine do without tincan.
+# podman is to use, tincan by default; RUNTIME=crun shows what podman and the machine do without tincan. With ONLY=NAME just the steps with that
+# in their names are taken.
 set -eu
 images=$1 out=$2 tincan=$3 suite=$4
 here=$(cd "$(dirname "$0")" && pwd)
@@ -24,7 +25,8 @@ rm -rf "$out/payload"
 printf '%s\n' root user | xargs -P 2 -I AS sh -c '
     boot=$0 images=$1 out=$2 suite=$3 runtime=$4 as=$5
     begun=$(date +%s)
-    if "$boot" "$images" "$suite" "$out/payload.tar" "$out/$as" 1700 "tincan.as=$as" "tincan.runtime=$runtime"; then
+    if "$boot" "$images" "$suite" "$out/payload.tar" "$out/$as" 1700 "tincan.as=$as" "tincan.runtime=$runtime" \
+        ${ONLY:+"tincan.only=$ONLY"}; then
         verdict=passed
     else
         verdict=FAILED

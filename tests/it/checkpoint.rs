@@ -297,7 +297,7 @@ fn a_connection_goes_on(host: &Host) {
 }
 
 fn binds_show_what_is_there_then(host: &Host) {
-    host.sh("mkdir data; echo one >data/file; mkdir data/below; mount -t tmpfs none data/below; echo one >data/below/file; echo one >lone");
+    host.sh("mkdir data; echo one >data/file; mkdir data/below; mount -t tmpfs none data/below; echo one >data/below/file; echo one >lone; ln -s lone link");
     let at = |name: &str| host.dir().join(name);
     let bundle = bundle(host, "b", COUNT, |spec| {
         let mounts = spec["mounts"].as_array_mut().expect("a list");
@@ -305,7 +305,7 @@ fn binds_show_what_is_there_then(host: &Host) {
             json!({"destination": "/data", "source": at("data"), "options": ["rbind", "ro"]}),
         );
         mounts
-            .push(json!({"destination": "/link/lone", "source": at("lone"), "options": ["bind"]}));
+            .push(json!({"destination": "/link/lone", "source": at("link"), "options": ["bind"]}));
     });
     host.sh(&format!(
         "mkdir {bundle}/rootfs/real; ln -s real {bundle}/rootfs/link"

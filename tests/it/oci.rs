@@ -1135,7 +1135,7 @@ fn the_log_hears_of_a_command_line_that_is_not_right(host: &Host) {
             "signal `NONE` is no signal of Linux",
         ),
         (&["start", "a/b"], "a/b"),
-        (&["exec", "--cgroup"], "a value is required for '--cgroup"),
+        (&["exec", "--cgroup"], "flag needs an argument: --cgroup"),
         (
             &["--cgroup-manager", "disabled", "list"],
             "--cgroup-manager disabled: tincan does not do this yet",
