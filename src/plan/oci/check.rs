@@ -1024,7 +1024,7 @@ mod tests {
                 parse_process(process.to_string().as_bytes())
             };
             let (ignored, _) = process(false).unwrap();
-            assert_eq!(*ignored.console_size(), None);
+            assert_eq!(ignored.console_size(), None);
             let said = process(true).unwrap_err().to_string();
             let wanted = format!(
                 "process.json: consoleSize.{wrong}, and has to be a number from 0 to 65535"
