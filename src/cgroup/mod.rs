@@ -660,8 +660,8 @@ impl Group {
     }
 
     /// What the child needs to enter it.
-    pub fn entrances(&self) -> &Entrances {
-        &self.entrances
+    pub fn into_entrances(self) -> Entrances {
+        self.entrances
     }
 
     /// The v2 directory, for clone3's CLONE_INTO_CGROUP.
@@ -991,7 +991,7 @@ mod tests {
     fn shell(group: &Group) -> Child {
         let child = std::thread::scope(|scope| {
             let enter_and_start = || {
-                group.entrances().enter().unwrap();
+                group.entrances.enter().unwrap();
                 Command::new("sh")
                     .stdin(Stdio::piped())
                     .stdout(Stdio::piped())

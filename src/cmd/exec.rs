@@ -133,7 +133,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     };
     // systemd knows of no cgroup below.
     let unit = state.unit().filter(|_| args.cgroup.is_empty());
-    let up = engine.enter(&state, &node, entrances.as_ref(), unit)?;
+    let up = engine.enter(&state, &node, entrances, unit)?;
     let session = session_of(&node);
     let told = write_pid_file(args.pid_file.as_deref(), up.pid)
         .and_then(|()| args.sockets.hand_out(&up, "setns"));

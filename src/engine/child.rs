@@ -39,8 +39,8 @@ pub struct Child<'a> {
     pub node: &'a Node,
     /// Its end of the line to the engine.
     pub channel: OwnedFd,
-    /// The ways into its cgroup.
-    pub entrances: Option<&'a Entrances>,
+    /// The ways into its cgroup, until it is there.
+    pub entrances: Option<Entrances>,
     /// The socket on which it waits for `start`, when its list has that gate.
     pub start: Option<OwnedFd>,
     /// Which signals were blocked in the process that asked for the container: the workload gets that back.
@@ -142,7 +142,8 @@ impl Child<'_> {
                 credentials::set_uid(0)?;
             }
             Step::EnterCgroup => {
-                if let Some(entrances) = self.entrances {
+                // They close behind it: with v1 there are many, and it may have a low limit of open files soon.
+                if let Some(entrances) = self.entrances.take() {
                     entrances.enter()?;
                 }
             }

@@ -117,7 +117,7 @@ impl Engine {
         &self,
         state: &State,
         node: &Node,
-        entrances: Option<&Entrances>,
+        entrances: Option<Entrances>,
         unit: Option<&Unit>,
     ) -> Result<Up, EngineError> {
         let failed =
@@ -132,7 +132,7 @@ impl Engine {
         }
         let born = channel::pair().and_then(|(ours, theirs)| {
             let interrupts = Interrupts::hear()?;
-            let v2 = entrances.and_then(Entrances::v2_dir);
+            let v2 = entrances.as_ref().and_then(Entrances::v2_dir);
             // Not yet the cgroup namespace: nobody may go from a cgroup outside of his namespace into one inside of it, where v2
             // is mounted with `nsdelegate`, as systemd does (cgroup-v2.rst, Mounting).
             let kind = NamespaceKind::Cgroup;

@@ -816,7 +816,7 @@ impl<'a> Raising<'a> {
                 Child {
                     node,
                     channel: child_end,
-                    entrances: held.group.as_ref().map(Group::entrances),
+                    entrances: held.group.map(Group::into_entrances),
                     start: held.start,
                     signal_mask: self.signal_mask,
                     state: oci_state(&held.state, Status::Creating, pid),

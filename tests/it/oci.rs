@@ -29,6 +29,7 @@ pub fn tests() -> Vec<Case> {
         what_is_mounted_on_a_device_stays,
         a_limit_of_0_processes_is_none_in_a_bundle_of_before_1_3 needs [Root],
         limits_as_podman_asks_for_them needs [Root],
+        a_low_limit_of_open_files_is_for_the_process_alone,
         home_and_directory_are_the_users,
         a_directory_for_root_or_for_the_user_alone_will_do,
         a_leaked_descriptor_is_no_way_out,
@@ -590,6 +591,19 @@ fn limits_as_podman_asks_for_them(host: &Host) {
     assert!(quota.starts_with("50000"), "{quota}");
     // What podman made the parent for stays; nobody else does here.
     host.sh("for d in $(find /sys/fs/cgroup -name libpod_parent); do rmdir $d; done");
+}
+
+/// The container's first process has tincan's own descriptors open when it is given the limit, with v1 once one for each hierarchy.
+fn a_low_limit_of_open_files_is_for_the_process_alone(host: &Host) {
+    let bundle = changed(host, "few", "ulimit -n", |spec| {
+        spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 6, "hard": 6}]);
+    });
+    assert_eq!(host.tincan(["run", "--bundle", &bundle, "c1"]).ok(), "6\n");
+    apart(host, &format!("create --bundle {bundle} c1"));
+    let said = host.tincan(["exec", "c1", "sh", "-c", "ulimit -n"]).ok();
+    assert_eq!(said, "6\n");
+    host.tincan(["start", "c1"]).ok();
+    host.tincan(["delete", "--force", "c1"]).ok();
 }
 
 fn home_and_directory_are_the_users(host: &Host) {
