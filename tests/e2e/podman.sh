@@ -77,7 +77,7 @@ runs() {
     [ "$(podman logs c1 2>/dev/null)" = out ]
     says c1 podman ps
     says 'sleep 1000' podman top c1
-    [ "$(podman top c1 pid,comm | sed -n 2p | xargs)" = "1 sh" ]
+    [ "$(podman top c1 pid comm | sed -n 2p | xargs)" = "1 sleep" ]
     has c1 .State.Status running
     has c1 .OCIRuntime tested
     remove c1
