@@ -20,7 +20,7 @@ pub fn tests() -> Vec<Case> {
         limits_are_in_the_cgroup needs [Root],
         hooks_run_in_order_with_the_state_on_their_input,
         hooks_have_their_callers_environment_and_the_bundles_directory,
-        hooks_know_the_first_process_by_the_number_where_they_are,
+        hooks_know_the_first_process_by_the_number_where_they_are needs [Root],
         a_failing_hook_ends_the_container,
         a_hook_may_have_all_the_time_there_is,
         rights_are_what_the_bundle_says,
