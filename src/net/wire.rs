@@ -1386,6 +1386,13 @@ mod tests {
         for line in lines(&topology, &known) {
             shell(&line);
         }
+        // Nobody waits here for the kernel to tell that they have a carrier (linkwatch), as `settle` does.
+        let is_waited_for = |line: &str| line.contains("\"UP\"") && line.contains("DOWN\"");
+        let is_settled = |seen: &[String]| !seen.iter().any(|it| it.lines().any(is_waited_for));
+        let start = Instant::now();
+        while !is_settled(&look()) && start.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let by_hand = look();
         for line in undo_lines(&topology, &known) {
             shell(&line);
