@@ -12,10 +12,8 @@ use crate::plan::checkpoint::{CgroupsMode, DUMP_LOG, Extent, Settings};
 use crate::plan::name::ContainerName;
 
 /// The arguments of `tincan checkpoint`.
-///
-/// podman gives `--leave-running` twice.
 #[derive(Debug, clap::Args)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true)] // podman gives `--leave-running` twice
 pub struct Args {
     #[command(flatten)]
     criu: CriuArgs,

@@ -14,7 +14,7 @@ use crate::plan::net::{NetSpec, Publish};
 /// The arguments of `tincan create`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A wire or a network namespace, added to what the bundle asks for
+    /// A wire, a place on a network, an interface of another kind, or a namespace, as `run` has it; added to what the bundle asks for
     #[arg(long, value_name = "VALUE")]
     net: Vec<NetSpec>,
     /// Ports of the host's that lead into the container on a network, or by pasta: [ADDR:]PORT[-PORT][:PORT][/tcp|udp|sctp]

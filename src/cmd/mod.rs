@@ -269,7 +269,6 @@ fn command_line() -> Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .disable_help_subcommand(true)
         .subcommands(commands())
 }
 
@@ -432,6 +431,19 @@ mod tests {
         let said = "a: No such file (os error 2); b: Busy (os error 16)";
         assert_eq!(without_errno(said), "a: No such file; b: Busy");
         assert_eq!(without_errno("c: died"), "c: died");
+    }
+
+    #[test]
+    fn help_begins_with_what_a_command_is_for() {
+        for command in commands() {
+            let (name, about) = (command.get_name(), command.get_about().unwrap());
+            for words in [["tincan", name, "--help"], ["tincan", "help", name]] {
+                let said = command_line().try_get_matches_from(words).unwrap_err();
+                assert_eq!(said.kind(), clap::error::ErrorKind::DisplayHelp);
+                let begin = format!("{about}\n\nUsage: tincan {name}");
+                assert!(said.to_string().starts_with(&begin), "{said}");
+            }
+        }
     }
 
     #[test]

@@ -32,7 +32,9 @@ pub struct Args {
     /// The container's name, for a command; without, one is made up
     #[arg(long, value_name = "NAME")]
     name: Option<ContainerName>,
-    /// A wire or a network namespace: 172.16.0.1/16, …,to=ns1,peer=…, none, host, pasta, container:NAME, ns:NAME
+    /// A wire, a place on a network, an interface of another kind, or a namespace: 172.16.0.1/16, …,to=ns1,peer=…, lan0,
+    /// macvlan:LINK, ipvlan:LINK, vlan:LINK,id=N, vxlan:N,remote=…, tap, wireguard:FILE, phys:LINK, none, host, pasta, container:NAME,
+    /// ns:NAME
     #[arg(long, value_name = "VALUE")]
     net: Vec<NetSpec>,
     /// Ports of the host's that lead into the container on a network, or by pasta: [ADDR:]PORT[-PORT][:PORT][/tcp|udp|sctp]
