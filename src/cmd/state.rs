@@ -1,6 +1,8 @@
 //! `tincan state`: what the specification calls querying (runtime-spec runtime.md, Query State).
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +13,7 @@ use crate::engine::error::EngineError;
 use crate::engine::hold::Engine;
 use crate::engine::hook::OCI_VERSION;
 use crate::engine::state::{State, Status};
-use crate::engine::user::Need;
+use crate::engine::user::{self, Need};
 use crate::plan::name::ContainerName;
 
 /// The arguments of `tincan state`.
@@ -37,6 +39,8 @@ pub struct Shown {
     rootfs: PathBuf,
     /// When it was made.
     pub created: String,
+    /// Whose it is, by the owner of its state directory; nothing where that has just gone.
+    owner: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
 }
@@ -45,6 +49,7 @@ impl Shown {
     /// A container as it is now.
     pub fn of(engine: &Engine, state: State) -> Self {
         let status = engine.root.status(&state);
+        let directory = fs::metadata(engine.root.directory(&state.id));
         Shown {
             oci_version: OCI_VERSION,
             pid: match (status, state.process) {
@@ -56,6 +61,7 @@ impl Shown {
             bundle: state.bundle,
             rootfs: state.rootfs,
             created: state.created,
+            owner: directory.map_or_else(|_| String::new(), |it| user::owner(it.uid())),
             annotations: state.annotations,
         }
     }

@@ -639,6 +639,14 @@ fn user_name(uid: u32) -> Option<String> {
         .or_else(|| std::env::var("USER").ok())
 }
 
+/// Whose a user id of tincan's is: by name, or else by number, on the machine and not in a user's namespaces.
+pub fn owner(uid: u32) -> String {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let uid = subid::outside(&map, uid).unwrap_or(uid);
+    let table = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    subid::user_name(&table, uid).map_or_else(|| uid.to_string(), str::to_owned)
+}
+
 /// Says why the kernel gives no user namespace, where it tells: each of these files forbids them.
 fn explain(deed: impl std::fmt::Display, errno: Errno) -> UserError {
     let error = failed(deed)(errno);

@@ -46,6 +46,20 @@ pub fn user_name(passwd: &str, uid: u32) -> Option<&str> {
     })
 }
 
+/// Which id outside a user namespace one inside is, by the namespace's map (user_namespaces(7)); none where it is no id there.
+pub fn outside(map: &str, inside: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let (first, outside, size) = (
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+        );
+        let at = inside.checked_sub(first).filter(|at| *at < size)?;
+        outside.checked_add(at)
+    })
+}
+
 /// The ranges, first id and how many, that a table gives a user, who is in it by name or by number. Lines that are none are
 /// left out, as newuidmap(1) leaves them.
 pub fn ranges(table: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
@@ -179,5 +193,10 @@ mod tests {
         let passwd = "root:x:0:0::/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\n";
         assert_eq!(user_name(passwd, 1000), Some("me"));
         assert_eq!(user_name(passwd, 1001), None);
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        let found = [0, 1, 65536, 65537].map(|inside| outside(map, inside));
+        assert_eq!(found, [Some(1000), Some(100_000), Some(165_535), None]);
+        let all = "         0          0 4294967295\n";
+        assert_eq!(outside(all, 1000), Some(1000));
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::host::{Case, Host, tests};
+use crate::host::{Case, Host, is_user, tests};
 
 /// The tests of this file.
 pub fn tests() -> Vec<Case> {
@@ -1069,6 +1069,27 @@ fn options_of_all_commands_are_told(host: &Host) {
         serde_json::from_str(&host.tincan(["list", "-f", "json"]).ok()).expect("JSON");
     assert_eq!(list[0]["id"], "c1");
     assert_eq!(list[0]["status"], "created");
+    let whose = match is_user() {
+        true => host.user("id", ["-un"]).ok(),
+        false => "root\n".to_owned(),
+    };
+    let state = host.tincan(["state", "c1"]).ok();
+    for text in [&state, &list.to_string()] {
+        assert!(text.contains(whose.trim()), "{text}");
+    }
+    let keys = state.lines().filter_map(|line| line.split('"').nth(1));
+    let keys: Vec<&str> = keys.collect();
+    let wanted = [
+        "ociVersion",
+        "id",
+        "pid",
+        "status",
+        "bundle",
+        "rootfs",
+        "created",
+        "owner",
+    ];
+    assert_eq!(keys, wanted);
     host.tincan(["delete", "c1", "--force"]).ok();
     host.tincan(["delete", "c1", "-f"]).ok();
     let said = host.tincan(["delete", "c1"]).fails(125);
