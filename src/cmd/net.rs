@@ -151,6 +151,11 @@ pub enum NetworkError {
         /// Its parent.
         parent: LinkName,
     },
+    /// A bundle asks for a link that the host does not have.
+    #[error(
+        "config.json: linux.netDevices: there is no link {0} on the host; `ip link` shows which there are"
+    )]
+    NoDevice(LinkName),
     /// A link of the host's that stays there.
     #[error("--net `{what}`: {device} {why}, and stays where it is")]
     NotToLend {
@@ -366,10 +371,7 @@ fn lend_devices(
     let mut interfaces = Vec::new();
     for NetDevice { device, name } in &node.devices {
         if link(&host, device)?.is_none() {
-            return Err(NetworkError::NoParent {
-                what: format!("phys:{device}"),
-                parent: device.clone(),
-            });
+            return Err(NetworkError::NoDevice(device.clone()));
         }
         let is_new = |name: &LinkName, taken: &[LinkName]| -> Result<bool, NetworkError> {
             let inside = inside.as_ref().map(|inside| link(inside, name));

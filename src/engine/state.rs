@@ -455,12 +455,12 @@ impl StateRoot {
     /// [`StateError::Unknown`] when there is no such container.
     pub fn load(&self, name: &ContainerName) -> Result<State, StateError> {
         let path = self.directory(name).join("state.json");
-        let bytes = fs::read(&path).map_err(|cause| {
-            if cause.kind() == io::ErrorKind::NotFound {
+        let bytes = fs::read(&path).map_err(|cause| match cause.kind() {
+            // A file of that name is nobody's.
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                 StateError::Unknown(name.clone())
-            } else {
-                file_error(&path)(cause)
             }
+            _ => file_error(&path)(cause),
         })?;
         serde_json::from_slice(&bytes).map_err(|cause| file_error(&path)(cause.into()))
     }
@@ -473,6 +473,7 @@ impl StateRoot {
         let mut names: Vec<ContainerName> = entries(&self.0)?
             .iter()
             .filter_map(|name| name.parse().ok())
+            .filter(|name| self.directory(name).is_dir())
             .collect();
         names.sort();
         Ok(names)

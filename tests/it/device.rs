@@ -357,7 +357,11 @@ fn a_bundles_devices_that_cannot_be_are_told(host: &Host) {
     link(host);
     let before = host.differences();
     for (name, devices, why) in [
-        ("b1", json!({"p9": {}}), "no link p9 on the host"),
+        (
+            "b1",
+            json!({"p9": {}}),
+            "linux.netDevices: there is no link p9 on the host",
+        ),
         (
             "b2",
             json!({"p0": {"name": "lo"}}),

@@ -356,7 +356,6 @@ impl Host {
     }
 
     /// Where tincan keeps its state.
-    #[cfg(feature = "faults")]
     pub fn state_root(&self) -> PathBuf {
         if is_user() {
             users_state()

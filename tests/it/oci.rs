@@ -46,6 +46,7 @@ pub fn tests() -> Vec<Case> {
         a_commands_container_is_entered_as_it_is,
         signals_have_names_and_numbers,
         options_of_all_commands_are_told,
+        a_state_that_cannot_be_read_hides_no_other,
         the_version_is_told_in_runcs_words,
         the_log_hears_of_a_command_line_that_is_not_right,
         warnings_are_for_the_log_where_there_is_one,
@@ -1055,6 +1056,29 @@ fn the_version_is_told_in_runcs_words(host: &Host) {
         assert_eq!(spec, "spec: 1.3.0");
         assert!(features.split(' ').all(|it| it.starts_with('+')), "{said}");
     }
+}
+
+fn a_state_that_cannot_be_read_hides_no_other(host: &Host) {
+    let bundle = shell(host, "seen", "sleep 1000");
+    apart(host, &format!("create --bundle {bundle} c1"));
+    let root = host.state_root();
+    let broken = root.join("broken");
+    std::fs::create_dir(&broken).expect("a directory of that name is free");
+    std::fs::write(broken.join("state.json"), "{").expect("it is ours");
+    std::fs::write(root.join("stray"), "").expect("a file of that name is free");
+    assert_eq!(host.tincan(["list", "-q"]).ok(), "broken\nc1\n");
+    let listed = host.tincan(["list"]).any_stderr().assert().success();
+    let told = String::from_utf8_lossy(&listed.get_output().stdout).into_owned();
+    assert!(told.contains("c1 ") && !told.contains("stray"), "{told}");
+    let said = String::from_utf8_lossy(&listed.get_output().stderr).into_owned();
+    let wanted = format!("tincan: {}: ", broken.join("state.json").display());
+    assert!(said.starts_with(&wanted), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let said = host.tincan(["state", "stray"]).fails(125);
+    assert!(said.contains("container stray does not exist"), "{said}");
+    std::fs::remove_dir_all(broken).expect("it is ours");
+    std::fs::remove_file(root.join("stray")).expect("it is ours");
+    host.tincan(["delete", "-f", "c1"]).ok();
 }
 
 fn options_of_all_commands_are_told(host: &Host) {
