@@ -170,7 +170,8 @@ impl Engine {
                     Ok((HeldProcess::new(pid, pidfd, ours, interrupts), closed))
                 }
                 Birth::Child => {
-                    drop(ours);
+                    // It may have a low limit of open files soon.
+                    drop((ours, interrupts, target));
                     self.forget_lock();
                     // The container's processes see it from here on; nobody outside looks into it.
                     if process::hide().is_err() {
