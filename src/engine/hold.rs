@@ -419,7 +419,6 @@ impl Engine {
             engine: self,
             topology,
             held: Vec::new(),
-            host: None,
             running: HashMap::new(),
             // Signals wait until somebody listens: whoever waits here, the supervisor, or the caller after the undoing.
             signal_mask: process::block_signals().expect("sigprocmask takes any set"),
@@ -458,7 +457,6 @@ struct Raising<'a> {
     engine: &'a Engine,
     topology: &'a Topology,
     held: Vec<Held<'a>>,
-    host: Option<Rc<Netlink>>,
     running: HashMap<ContainerName, (OwnedFd, Netlink)>,
     signal_mask: SigSet,
 }
@@ -524,7 +522,7 @@ impl<'a> Raising<'a> {
             }
             HostStep::Move { index } => {
                 self.open_host()?;
-                let host = self.host.as_ref().expect("just opened");
+                let host = self.engine.host.get().expect("just opened");
                 give_way::make(self.engine, host, &self.topology.moves[index])
             }
             HostStep::Change { index } => {
@@ -893,17 +891,14 @@ impl<'a> Raising<'a> {
         Ok(&self.running[name].1)
     }
 
-    /// Opens a socket on the host, once.
-    fn open_host(&mut self) -> Result<(), EngineError> {
-        if self.host.is_none() {
-            let host = self.engine.host_netlink().map_err(|e| EngineError::Wire {
-                container: "host".to_owned(),
-                action: "open netlink".to_owned(),
-                cause: Refused::from(e),
-            })?;
-            self.host = Some(host);
-        }
-        Ok(())
+    /// Opens the socket on the host, unless it is open.
+    fn open_host(&self) -> Result<(), EngineError> {
+        let opened = self.engine.host_netlink();
+        opened.map(drop).map_err(|e| EngineError::Wire {
+            container: "host".to_owned(),
+            action: "open netlink".to_owned(),
+            cause: Refused::from(e),
+        })
     }
 
     fn name_netns(&mut self, index: usize) -> Result<(), EngineError> {
@@ -1033,7 +1028,7 @@ impl<'a> Raising<'a> {
         let opened = match place {
             Place::Host => {
                 return Site {
-                    netlink: self.host.as_ref().expect("opened before"),
+                    netlink: self.engine.host.get().expect("opened before"),
                     netns: None,
                     proc: None,
                 };
