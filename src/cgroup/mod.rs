@@ -143,7 +143,7 @@ pub fn layout() -> io::Result<CgroupLayout> {
     File::open("/proc/self/cgroup")?.read_to_end(&mut buffer)?;
     let mut layout = parse_layout(&buffer[..mounts], &buffer[mounts..]);
     if let Some(v2) = &mut layout.v2 {
-        match std::fs::read_to_string(v2.mount_point.join("cgroup.controllers")) {
+        match fs::read_to_string(v2.mount_point.join("cgroup.controllers")) {
             Ok(text) => v2.controllers = text.split_whitespace().map(str::to_owned).collect(),
             // Another file system is mounted above it, as a new sysfs on /sys: none of them can be reached.
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
@@ -804,6 +804,17 @@ fn write(file: &Path, text: &str) -> Result<(), Failed> {
         .open(file)
         .and_then(|mut opened| opened.write_all(text.as_bytes()));
     written.map_err(|e| Failed::new(What::Write(text.to_owned()), file, errno_of(&e)))
+}
+
+/// What stands for a file that is not there, or whose cgroup is just going.
+fn absent_is<T>(result: Result<T, Failed>, otherwise: T) -> Result<T, Failed> {
+    match result {
+        Err(Failed {
+            errno: Errno::NOENT | Errno::NODEV,
+            ..
+        }) => Ok(otherwise),
+        other => other,
+    }
 }
 
 fn read(file: &Path) -> Result<String, Failed> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::{Failed, Location, What, read, write};
+use super::{Failed, Location, What, absent_is, read, write};
 use crate::plan::facts::CgroupLayout;
 use crate::plan::topology::Cgroup;
 
@@ -96,14 +96,4 @@ pub fn is_frozen(location: &Location) -> Result<bool, Failed> {
 pub fn holds(dir: &Path) -> Result<bool, Failed> {
     let state = read(&dir.join("freezer.state")).map(|text| text.trim() != "THAWED");
     absent_is(state, false)
-}
-
-pub(super) fn absent_is<T>(result: Result<T, Failed>, otherwise: T) -> Result<T, Failed> {
-    match result {
-        Err(Failed {
-            errno: Errno::NOENT | Errno::NODEV,
-            ..
-        }) => Ok(otherwise),
-        other => other,
-    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::{Failed, What, read, write};
+use super::{Failed, What, absent_is, read, write};
 use crate::plan::facts::Hierarchy;
 use crate::plan::topology::{DeviceRule, DeviceRuleKind};
 use crate::sys::bpf::{self, Instruction};
@@ -98,7 +98,7 @@ pub fn is_frozen(dir: &Path) -> Result<bool, Failed> {
 pub fn holds(dir: &Path) -> Result<bool, Failed> {
     let events = read(&dir.join("cgroup.events"));
     let is_frozen = events.map(|text| text.lines().any(|line| line == "frozen 1"));
-    super::v1::absent_is(is_frozen, false)
+    absent_is(is_frozen, false)
 }
 
 /// Lets the processes of a cgroup use only the devices that the rules allow.
