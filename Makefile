@@ -23,7 +23,7 @@ VM_PACKAGES := busybox-static binutils cpio debian-archive-keyring debootstrap e
 GUEST_PACKAGES := apparmor busybox-static criu dbus iproute2 iputils-ping kmod libpam-systemd netbase nftables passt procps runc secilc systemd-sysv uidmap wireguard-tools
 # In those of test-e2e-vm; crun and runc are to compare with, and libcriu2 is how crun calls CRIU.
 E2E_GUEST_PACKAGES := aardvark-dns busybox-static catatonit criu crun dbus dbus-user-session iproute2 kmod libcriu2 libpam-systemd netavark netbase nftables passt podman procps runc systemd-sysv uidmap
-BENCH_PACKAGES := busybox-static iproute2 iputils-ping iperf3 crun runc bubblewrap containernetworking-plugins podman netavark iptables nftables
+BENCH_PACKAGES := busybox-static iproute2 iputils-ping iperf3 crun runc bubblewrap containernetworking-plugins podman netavark iptables nftables uidmap
 ROOTFS_PACKAGES := busybox-static debootstrap
 FUZZ_PACKAGES := g++
 

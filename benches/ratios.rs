@@ -1427,6 +1427,9 @@ impl Drop for Hand {
         let _ = self.server.kill();
         let _ = self.server.wait();
         for line in [
+            // With its namespace a link goes when the kernel finds the time, and the next of its name is refused until then.
+            "link delete hand0",
+            "link delete near0",
             "netns delete hand",
             "netns delete near",
             "link delete hands",

@@ -599,18 +599,22 @@ impl Helper {
         }
         let count: u64 = maps.iter().skip(1).map(|map| u64::from(map.size)).sum();
         let table = kind.table();
-        match command.spawn() {
-            Ok(process) => Ok(Helper { kind, process }),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Err(UserError::new(
+        let why = match command.spawn() {
+            Ok(process) => return Ok(Helper { kind, process }),
+            Err(cause) => cause,
+        };
+        // A directory of PATH that one may not search, as root's after su(1), hides that it is in none of the others (execvp(3)).
+        match why.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Err(UserError::new(
                 helper,
                 format!(
-                    "it is not installed, and {table} gives you {count} ids that only it can map"
+                    "PATH has none that you may run, and {table} gives you {count} ids that only it can map"
                 ),
             )
             .hinting(
                 "install it: `apt-get install uidmap` on Debian, package shadow-utils elsewhere",
             )),
-            Err(cause) => Err(failed(format!("run {helper}"))(errno_of(&cause))),
+            _ => Err(failed(format!("run {helper}"))(errno_of(&why))),
         }
     }
 
