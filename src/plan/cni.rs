@@ -202,14 +202,17 @@ struct RuntimeConfig {
     mac: Option<Mac>,
 }
 
+/// The other names are those that containerd writes for Kubernetes (go-cni's `PortMapping`), since Go takes a key in whatever case.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PortMapping {
+    #[serde(alias = "HostPort")]
     host_port: u16,
+    #[serde(alias = "ContainerPort")]
     container_port: u16,
-    #[serde(default)]
+    #[serde(default, alias = "Protocol")]
     protocol: String,
-    #[serde(default, rename = "hostIP")]
+    #[serde(default, rename = "hostIP", alias = "HostIP")]
     host_ip: String,
 }
 
@@ -288,6 +291,18 @@ pub fn decode(input: &[u8]) -> Result<Value, CniError> {
     }
 }
 
+/// The same without what is null, as Go writes lists and maps that there are none of.
+fn without_null(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let some = fields.into_iter().filter(|(_, field)| !field.is_null());
+            let some = some.map(|(key, field)| (key, without_null(field)));
+            Value::Object(some.collect())
+        }
+        other => other,
+    }
+}
+
 /// The version of a configuration, for its answer; the newest where it has none that is spoken.
 pub fn version_of(config: &Value) -> &'static str {
     let asked = config.get("cniVersion").and_then(Value::as_str);
@@ -319,7 +334,7 @@ impl Config {
             );
             return Err(CniError::new(Code::Version, msg));
         }
-        let written: Written = serde_json::from_value(value)
+        let written: Written = serde_json::from_value(without_null(value))
             .map_err(|cause| bad(format!("the configuration: {cause}")))?;
         let name = written
             .name
@@ -646,6 +661,15 @@ mod tests {
             "args": {"cni": {"ips": ["10.9.0.7"]}},
         }))
         .unwrap();
+        let of_containerd = config(json!({
+            "cniVersion": "1.0.0", "name": "lan0", "subnets": null, "args": {"cni": null},
+            "runtimeConfig": {"ips": null, "portMappings": [
+                {"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""},
+                {"HostPort": 53, "ContainerPort": 5353, "Protocol": "udp", "HostIP": "fd00::1"}
+            ]},
+        }))
+        .unwrap();
+        assert_eq!(of_containerd.publish, full.publish);
         let ports: Vec<String> = full.publish.iter().map(ToString::to_string).collect();
         assert_eq!(ports, ["8080:80", "[fd00::1]:53:5353/udp"]);
         assert_eq!(full.ips, ["10.9.0.7".parse::<IpAddr>().unwrap()]);
