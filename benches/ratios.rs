@@ -29,6 +29,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 struct Effort {
     rounds: usize,
     containers: usize,
+    /// How often many containers are started at once.
+    crowds: usize,
     iperf_rounds: usize,
     iperf_seconds: u32,
 }
@@ -36,6 +38,7 @@ struct Effort {
 const FULL: Effort = Effort {
     rounds: 51,
     containers: 1000,
+    crowds: 5,
     iperf_rounds: 15,
     iperf_seconds: 3,
 };
@@ -43,6 +46,7 @@ const FULL: Effort = Effort {
 const QUICK: Effort = Effort {
     rounds: 11,
     containers: 100,
+    crowds: 1,
     iperf_rounds: 3,
     iperf_seconds: 1,
 };
@@ -669,7 +673,8 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
             .map(|n| delete(TINCAN, &format!("n{n}")))
             .collect();
         settle_links(links_before);
-        let started_together = made.clone().and_then(|()| {
+        let start_together = || {
+            made.clone()?;
             together(many, |n| {
                 let mut run = Command::new(TINCAN);
                 let name = format!("n{n}");
@@ -677,14 +682,38 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
                 run.arg(&setting.rootfs).args(["--", "sleep", "100000"]);
                 run
             })
-        });
-        let stopped_together = together(many, |n| {
-            let mut delete = Command::new(TINCAN);
-            delete.args(["delete", "-f", &format!("n{n}")]);
-            delete
-        });
-        settle_links(links_before);
-        let bare = bare_crowd(setting, net, many);
+        };
+        let stop_together = || {
+            let stopped = together(many, |n| {
+                let mut delete = Command::new(TINCAN);
+                delete.args(["delete", "-f", &format!("n{n}")]);
+                delete
+            });
+            settle_links(links_before);
+            stopped
+        };
+        let bare_crowd = |nothing| {
+            let started = bare_crowd(setting, net, many, nothing);
+            settle_links(links_before);
+            started
+        };
+        let nothing = setting.rootfs.join("bin/true");
+        let mut crowds: [Result<Vec<f64>, String>; 4] = [const { Ok(Vec::new()) }; 4];
+        for _ in 0..effort.crowds {
+            let taken = [
+                start_together(),
+                stop_together(),
+                bare_crowd(None),
+                bare_crowd(Some(&nothing)),
+            ];
+            for (all, one) in crowds.iter_mut().zip(taken) {
+                match (&mut *all, one) {
+                    (Ok(all), Ok(one)) => all.push(one),
+                    (all @ Ok(_), Err(why)) => *all = Err(why),
+                    (Err(_), _) => {}
+                }
+            }
+        }
         let row = |what: &str, values: Result<Vec<f64>, String>| Row {
             what: what.to_owned(),
             values,
@@ -697,19 +726,18 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
             row("starting the last", part(many - 15, many)),
             row("all started, one after another", sum(&started)),
             row("all stopped, one after another", sum(&stopped)),
-            row(
-                "all started, as many at a time as there are processors",
-                started_together.map(|it| vec![it]),
-            ),
-            row(
-                "all stopped, as many at a time as there are processors",
-                stopped_together.map(|it| vec![it]),
-            ),
-            row(
-                "the bare system calls of all starts, as many at a time",
-                bare.map(|started| vec![started]),
-            ),
         ];
+        let what = [
+            "all started, as many at a time as there are processors",
+            "all stopped, as many at a time as there are processors",
+            "the bare system calls of all starts, as many at a time",
+            "… and for each a static program that does nothing",
+        ];
+        rows.extend(
+            what.into_iter()
+                .zip(crowds)
+                .map(|(what, all)| row(what, all)),
+        );
         for (row, most) in rows[4..].iter_mut().zip([1500.0, 1000.0]) {
             let met = row.median().is_some_and(|taken| taken <= most);
             row.target = Some((format!("≤ {most} ms"), met));
@@ -718,21 +746,26 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
             title,
             about: format!(
                 "`run -d --net` and `delete -f` of {many} containers; and of as many nothing but what they ask of the kernel, namespaces, \
-                 mounts and wires, by one program, without cgroups, limits, state and names (benches/bare.rs)."
+                 mounts and wires, by one program, without cgroups, limits, state and names (benches/bare.rs); and that with a program run for \
+                 each, as a command that makes a container is at least."
             ),
             unit: "ms",
             reference: 0,
             rows,
         };
         tables.push(table.aim(1, true, most));
-        settle_links(links_before);
     }
     remove_networks();
     tables
 }
 
-/// The same crowd by bare system calls: how long all starts take, in milliseconds.
-fn bare_crowd(setting: &Setting, network: &str, count: usize) -> Result<f64, String> {
+/// The same crowd by bare system calls, and for each a program that does nothing, if any: how long all starts take, in milliseconds.
+fn bare_crowd(
+    setting: &Setting,
+    network: &str,
+    count: usize,
+    nothing: Option<&Path>,
+) -> Result<f64, String> {
     let said = |error: std::io::Error| format!("bare system calls: {error}");
     let bridge = fs::read_to_string(format!("/sys/class/net/{network}/ifindex")).map_err(said)?;
     let over = Path::new(machine::WORK).join("bare");
@@ -748,7 +781,11 @@ fn bare_crowd(setting: &Setting, network: &str, count: usize) -> Result<f64, Str
         let n = u16::try_from(n + 2).expect("not that many");
         let one = bare.start(n).map_err(said)?;
         up.lock().expect("nobody panics").push(one);
-        Ok(())
+        match nothing.map(|program| Command::new(program).status()) {
+            None => Ok(()),
+            Some(Ok(status)) if status.success() => Ok(()),
+            Some(other) => Err(format!("{nothing:?}: {other:?}")),
+        }
     });
     let up = up.into_inner().expect("nobody panics");
     all_at_once(up.len(), |n| {

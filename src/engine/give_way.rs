@@ -90,10 +90,9 @@ fn record(engine: &Engine, moved: &Move, from: &EndAddr, to: &EndAddr) -> Result
         Err(StateError::Unknown(_)) => return Ok(()),
         other => other?,
     };
-    let Some(_lock) = engine.root.lock(&state)? else {
+    let Some((_lock, mut state)) = engine.root.lock(&state)? else {
         return Ok(());
     };
-    let mut state = engine.root.load(&moved.container)?;
     let (from, to) = (from.addr.to_string(), to.addr.to_string());
     let ends = state.wires.iter_mut().flat_map(|wire| &mut wire.ends);
     for end in ends.filter(|end| end.container.is_none() && end.interface == moved.interface) {

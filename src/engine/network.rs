@@ -563,7 +563,7 @@ impl Networks<'_> {
         let lock = match tenant {
             Tenant::Container(name) => match self.root.load(name) {
                 Err(StateError::Unknown(_)) => None,
-                other => self.root.lock(&other?)?,
+                other => self.root.lock(&other?)?.map(|(lock, _)| lock),
             },
             Tenant::Attachment(id) => match self.root.attachments().load(id)? {
                 None => None,

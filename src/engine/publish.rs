@@ -565,7 +565,7 @@ pub fn add(engine: &Engine, name: &ContainerName, publish: &[Publish]) -> Result
     let holder = own_holder(&tenant)?;
     engine.root.networks().reserve(&published, &holder)??;
     // Until the ports lead to it nobody undoes what the journal says of them.
-    let Some(_lock) = engine.root.lock(&state)? else {
+    let Some((_lock, _)) = engine.root.lock(&state)? else {
         engine.root.networks().release(&published, &tenant)?;
         return Err(StateError::Unknown(name.clone()).into());
     };
@@ -669,7 +669,7 @@ pub fn withdraw(engine: &Engine, state: &State, network: &NetworkName) -> Result
 
 /// Undoes some of what a container publishes, and takes it out of its journal.
 fn take(engine: &Engine, state: &State, out: &[Published]) -> Result<(), EngineError> {
-    let Some(_lock) = engine.root.lock(state)? else {
+    let Some((_lock, _)) = engine.root.lock(state)? else {
         return Err(StateError::Unknown(state.id.clone()).into());
     };
     take_locked(engine, &state.id, out)
@@ -701,10 +701,11 @@ pub fn journal(
     state: &State,
     change: impl FnOnce(&mut Vec<Undo>),
 ) -> Result<(), EngineError> {
-    let Some(_lock) = engine.root.lock(state)? else {
+    let Some((_lock, mut now)) = engine.root.lock(state)? else {
         return Err(StateError::Unknown(state.id.clone()).into());
     };
-    rewrite_journal(engine, &state.id, change)
+    change(&mut now.undo);
+    Ok(engine.root.save(&now)?)
 }
 
 /// The same, under the container's lock.

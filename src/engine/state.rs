@@ -511,12 +511,12 @@ impl StateRoot {
         Ok((state, pidfd))
     }
 
-    /// Keeps others from undoing this container until the descriptor is closed. The lock is on its directory, which goes with
-    /// it: whoever waited for it then finds none, or another container's of the same name.
+    /// Keeps others from undoing this container until the descriptor is closed, and gives its state as it is then. The lock is on its
+    /// directory, which goes with it: whoever waited for it then finds none, or another container's of the same name.
     ///
     /// # Errors
     /// When the directory cannot be read. `Ok(None)` when the container is forgotten already.
-    pub fn lock(&self, state: &State) -> Result<Option<OwnedFd>, StateError> {
+    pub fn lock(&self, state: &State) -> Result<Option<(OwnedFd, State)>, StateError> {
         let path = self.directory(&state.id);
         let directory = match fs::File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -525,7 +525,7 @@ impl StateRoot {
         rustix::io::retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive))
             .map_err(|errno| file_error(&path)(errno.into()))?;
         match self.load(&state.id) {
-            Ok(now) if now.creator == state.creator => Ok(Some(directory.into())),
+            Ok(now) if now.creator == state.creator => Ok(Some((directory.into(), now))),
             Ok(_) | Err(StateError::Unknown(_)) => Ok(None),
             Err(error) => Err(error),
         }

@@ -81,11 +81,11 @@ fn remove_netns_name(name: &str) -> io::Result<()> {
 /// # Errors
 /// [`EngineError::Undo`] with everything that could not be undone; then the state stays for the next attempt.
 pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
-    let Some(_lock) = engine.root.lock(state)? else {
-        return Ok(());
-    };
     // Others have written to its journal since it was read, perhaps.
-    perform(engine, &engine.root.load(&state.id)?)
+    match engine.root.lock(state)? {
+        Some((_lock, now)) => perform(engine, &now),
+        None => Ok(()),
+    }
 }
 
 /// The same for a container that is being made, whose maker knows best what there is of it.
@@ -94,7 +94,7 @@ pub fn undo(engine: &Engine, state: &State) -> Result<(), EngineError> {
 /// As [`undo`].
 pub(super) fn undo_half_made(engine: &Engine, state: &State) -> Result<(), EngineError> {
     match engine.root.lock(state)? {
-        Some(_lock) => perform(engine, state),
+        Some((_lock, _)) => perform(engine, state),
         None => Ok(()),
     }
 }
