@@ -31,7 +31,7 @@ pub struct Set {
     /// Take it down: with that its routes and its IPv6 addresses go, as with ip(8)
     #[arg(long)]
     down: bool,
-    /// Its MTU in bytes; the other end of a wire gets the same
+    /// Its MTU in bytes; the other end of a wire gets the same, but for a network's
     #[arg(long, value_name = "BYTES", value_parser = parse_mtu)]
     mtu: Option<u32>,
     /// Its link-layer address
@@ -205,7 +205,8 @@ impl Set {
     }
 }
 
-/// The other end of the wire whose end this is, if it is one's.
+/// The other end of the wire whose end this is, if it is one's, and is to follow it: a port of a network's bridge is not, as it is not when a
+/// container comes with an MTU of its own (`Network::wire`).
 fn other_end(
     engine: &Engine,
     at: &Place,
@@ -219,6 +220,9 @@ fn other_end(
         let [a, b] = &record.ends;
         for (near, far) in [(a, b), (b, a)] {
             if near.container.as_ref() == container && near.interface == *interface {
+                if far.network.is_some() {
+                    return Ok(None);
+                }
                 let place = far.container.clone().map_or(Place::Host, Place::Running);
                 return Ok(Some((place, far.interface.clone())));
             }

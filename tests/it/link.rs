@@ -312,7 +312,11 @@ fn a_port_of_a_network_is_changed(host: &Host) {
     .ok();
     host.tincan(["link", "set", "b", "eth0", "--addr", "10.77.0.2/24"])
         .ok();
-    assert!(host.sh(PORT).contains("mtu 1400 "));
+    assert!(in_container(host, "a", "ip link show eth0").contains("mtu 1400 "));
+    // The bridge has the least of its ports', and the others on the network its.
+    for link in [PORT, "ip link show lan0"] {
+        assert!(host.sh(link).contains("mtu 1500 "), "{link}");
+    }
     in_container(
         host,
         "b",
