@@ -341,6 +341,7 @@ fn del(
             interface,
         }
     };
+    refuse_place_on_network(engine, &removal)?;
     let topology = Topology {
         removals: vec![removal],
         ..Topology::default()
@@ -376,6 +377,27 @@ fn del(
         _ => remove(engine, &topology)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses to take a container's wire to a network for a wire alone: its addresses, its names and its ports would stay.
+fn refuse_place_on_network(engine: &Engine, removal: &Removal) -> anyhow::Result<()> {
+    let Removal {
+        container,
+        interface,
+    } = removal;
+    let is_it =
+        |end: &EndRecord| end.container.as_ref() == Some(container) && end.interface == *interface;
+    for (_, record) in records(engine)? {
+        let network = record.ends.iter().find_map(|end| end.network.as_ref());
+        if let (Some(network), true) = (network, record.ends.iter().any(is_it)) {
+            return Err(Usage::new(
+                format!("{interface} of {container} is its place on network {network}"),
+                format!("`tincan network disconnect {network} {container}` takes it off"),
+            )
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// The container's end of the wire whose other end is this interface on the host.

@@ -15,6 +15,7 @@ pub fn tests() -> Vec<Case> {
         both_ends_of_a_wire_have_one_mtu,
         a_name_does_not_reach_the_terminal needs [Root],
         a_port_of_a_network_is_changed needs [Nftables],
+        a_place_on_a_network_is_no_wire needs [Nftables],
         a_change_that_cannot_be_is_told needs [Nftables],
         the_lines_of_a_change_do_what_it_does needs [Root],
     ]
@@ -322,6 +323,29 @@ fn a_port_of_a_network_is_changed(host: &Host) {
         "b",
         "ping -q -c1 -W5 10.77.0.1; ping -q -c1 -W5 10.9.0.2; ping -q -c1 -W5 fd09::2",
     );
+    no_network(host);
+}
+
+/// As a wire alone, its addresses and names would stay behind.
+fn a_place_on_a_network_is_no_wire(host: &Host) {
+    network(host);
+    let port = host.sh("ip -br link | grep -o '^veth-a'");
+    for (container, interface) in [("a", "eth0"), ("host", port.trim())] {
+        for words in [&[][..], &["--dry-run"]] {
+            let del = [&["link", "del", container, interface][..], words].concat();
+            refused(host, &del, "eth0 of a is its place on network lan0");
+        }
+    }
+    in_container(
+        host,
+        "b",
+        "ping -q -c1 -W5 10.9.0.2; ping -q -c1 -W5 fd09::2",
+    );
+    host.tincan(["network", "disconnect", "lan0", "a"]).ok();
+    // What comes in its place is a wire again.
+    host.tincan(["link", "add", "a=10.1.0.1/24", "b=10.1.0.2/24"])
+        .ok();
+    host.tincan(["link", "del", "a", "eth0"]).ok();
     no_network(host);
 }
 
