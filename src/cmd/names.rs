@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Usage;
 use crate::engine::hold::Engine;
-use crate::plan::hosts::{AddedHost, HostName, OwnFiles};
+use crate::plan::hosts::{AddedHost, DomainName, HostName, OwnFiles};
 use crate::plan::name::ContainerName;
 use crate::plan::net::NetSpec;
 use crate::plan::network::NetworkName;
@@ -28,7 +28,7 @@ pub struct Names {
     dns: Vec<IpAddr>,
     /// A domain in which names are looked up
     #[arg(long, value_name = "DOMAIN")]
-    dns_search: Vec<HostName>,
+    dns_search: Vec<DomainName>,
 }
 
 impl Names {
@@ -66,7 +66,11 @@ impl Names {
             ));
         }
         let store = engine.root.networks();
-        if !asked && networks.len() < 2 {
+        // By its container's name it is known already.
+        let hostname = self.hostname.clone();
+        let hostname = hostname.filter(|own| own.as_str() != node.name.as_str());
+        let names_itself = hostname.is_some() && !networks.is_empty();
+        if !asked && !names_itself && networks.len() < 2 {
             // Those of one network have one file, and need none of their own.
             if let Some(network) = networks.first() {
                 give_file(node, "/etc/hosts", &store.hosts_file(network));
@@ -87,6 +91,7 @@ impl Names {
             hosts: self.add_host.clone(),
             servers: self.dns.clone(),
             search: self.dns_search.clone(),
+            hostname,
         };
         if own.resolv_text(&store.gateways(&own.networks)).is_some() {
             give_file(node, "/etc/resolv.conf", &own_resolv);

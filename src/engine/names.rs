@@ -128,7 +128,7 @@ impl Networks<'_> {
         let read = |network| fs::read_to_string(self.hosts_file(network)).unwrap_or_default();
         let texts: Vec<String> = own.networks.iter().map(read).collect();
         let [hosts, _] = self.own_files(name);
-        match rewrite(&hosts, |_| own.hosts_text(&texts)) {
+        match rewrite(&hosts, |_| own.hosts_text(name, &texts)) {
             // The container has gone.
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.map_err(file_error(&hosts)),

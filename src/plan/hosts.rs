@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::name::BadWord;
+use super::name::{BadWord, ContainerName};
 use super::network::NetworkName;
 
 /// What every `/etc/hosts` begins with.
@@ -16,9 +16,14 @@ pub fn line(ip: IpAddr, names: &str) -> String {
     format!("{ip}\t{names}\n")
 }
 
-/// A host's or a domain's name: letters, digits, `-` and `.` (RFC 1123, 2.1), at most the kernel's 64 bytes (uname(2)).
+/// A host's own name: letters, digits, `-` and `.` (RFC 1123, 2.1), at most the kernel's 64 bytes (uname(2)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostName(String);
+
+/// The name of a domain, or of any host in one: the same letters, and as many as a question has room for (RFC 1035, 2.3.4: 255 bytes with
+/// the length of each part).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainName(String);
 
 impl HostName {
     /// The name as text.
@@ -30,27 +35,47 @@ impl HostName {
 impl FromStr for HostName {
     type Err = BadWord;
     fn from_str(word: &str) -> Result<Self, BadWord> {
-        let bad = |why: &str| Err(BadWord::new("host name", word, why, "web.example"));
-        if word.len() > 64 {
-            return bad("is longer than 64 bytes");
-        }
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        if word.is_empty() || !word.chars().all(fits) {
-            return bad("has other than letters, digits, `-`, `_` and `.` in it");
-        }
-        let is_label = |label: &str| !label.is_empty() && !label.starts_with('-');
-        if !word.split('.').all(is_label) {
-            return bad("has a part that is empty or begins with a dash");
-        }
+        check_name("host name", word, 64)?;
         Ok(HostName(word.to_owned()))
     }
+}
+
+impl DomainName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DomainName {
+    type Err = BadWord;
+    fn from_str(word: &str) -> Result<Self, BadWord> {
+        check_name("domain name", word, 253)?;
+        Ok(DomainName(word.to_owned()))
+    }
+}
+
+fn check_name(what: &'static str, word: &str, longest: usize) -> Result<(), BadWord> {
+    let bad = |why: &str| Err(BadWord::new(what, word, why, "web.example"));
+    if word.len() > longest {
+        return bad(&format!("is longer than {longest} bytes"));
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if word.is_empty() || !word.chars().all(fits) {
+        return bad("has other than letters, digits, `-`, `_` and `.` in it");
+    }
+    let is_label = |label: &str| !label.is_empty() && !label.starts_with('-');
+    if !word.split('.').all(is_label) {
+        return bad("has a part that is empty or begins with a dash");
+    }
+    Ok(())
 }
 
 /// A line of `/etc/hosts` that a user asks for: `NAME:ADDRESS`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddedHost {
     /// The name.
-    pub name: HostName,
+    pub name: DomainName,
     /// Its address.
     pub ip: IpAddr,
 }
@@ -82,15 +107,32 @@ pub struct OwnFiles {
     pub servers: Vec<IpAddr>,
     /// The domains in which it looks up names.
     #[serde(default)]
-    pub search: Vec<HostName>,
+    pub search: Vec<DomainName>,
+    /// Its own host name, where that is not the name by which the others know it.
+    #[serde(default)]
+    pub hostname: Option<HostName>,
 }
 
 impl OwnFiles {
-    /// The text of its `/etc/hosts`: `networks` are the texts of its networks'.
-    pub fn hosts_text(&self, networks: &[String]) -> String {
+    /// The text of a container's `/etc/hosts`: `networks` are the texts of its networks'. At its own addresses it is known by its host
+    /// name as well, which programs look up to see where they are (gethostname(2), getaddrinfo(3)).
+    pub fn hosts_text(&self, container: &ContainerName, networks: &[String]) -> String {
         let mut text = HOSTS.to_owned();
         for network in networks {
-            text.push_str(network.strip_prefix(HOSTS).unwrap_or(network));
+            let lines = network.strip_prefix(HOSTS).unwrap_or(network);
+            let Some(own) = &self.hostname else {
+                text.push_str(lines);
+                continue;
+            };
+            for line in lines.lines() {
+                text.push_str(line);
+                let mut names = line.split_ascii_whitespace().skip(1);
+                if names.next() == Some(container.as_str()) && names.all(|it| it != own.as_str()) {
+                    text.push(' ');
+                    text.push_str(own.as_str());
+                }
+                text.push('\n');
+            }
         }
         for AddedHost { name, ip } in &self.hosts {
             text.push_str(&line(*ip, name.as_str()));
@@ -112,13 +154,13 @@ impl OwnFiles {
 }
 
 /// The text of a `/etc/resolv.conf` with these servers and search domains; none where there are neither.
-pub fn resolv_conf(servers: &[IpAddr], search: &[HostName]) -> Option<String> {
+pub fn resolv_conf(servers: &[IpAddr], search: &[DomainName]) -> Option<String> {
     if servers.is_empty() && search.is_empty() {
         return None;
     }
     let mut text = String::new();
     if !search.is_empty() {
-        let domains: Vec<&str> = search.iter().map(HostName::as_str).collect();
+        let domains: Vec<&str> = search.iter().map(DomainName::as_str).collect();
         text.push_str(&format!("search {}\n", domains.join(" ")));
     }
     for server in servers {
@@ -143,7 +185,12 @@ mod tests {
             ("-web", false),
         ] {
             assert_eq!(word.parse::<HostName>().is_ok(), right, "{word}");
+            assert_eq!(word.parse::<DomainName>().is_ok(), right, "{word}");
         }
+        let long = ["a-part-of-thirty-one-characters"; 8].join(".");
+        assert!("a".repeat(64).parse::<HostName>().is_ok());
+        assert!("a".repeat(65).parse::<HostName>().is_err());
+        assert!(long[..253].parse::<DomainName>().is_ok() && long.parse::<DomainName>().is_err());
         for (word, right) in [
             ("db:192.0.2.7", true),
             ("db:fd00::7", true),
@@ -162,8 +209,16 @@ mod tests {
             ..OwnFiles::default()
         };
         let texts = ["10.9.0.2\tweb\n", "10.8.0.2\tother\n"].map(|text| format!("{HOSTS}{text}"));
-        let text = own.hosts_text(&texts);
+        let other = "other".parse().unwrap();
+        let text = own.hosts_text(&other, &texts);
         let lines = "10.9.0.2\tweb\n10.8.0.2\tother\n192.0.2.7\tdb\n";
+        assert_eq!(text, format!("{HOSTS}{lines}"));
+        let named = OwnFiles {
+            hostname: Some("own.example".parse().unwrap()),
+            ..OwnFiles::default()
+        };
+        let text = named.hosts_text(&other, &texts);
+        let lines = "10.9.0.2\tweb\n10.8.0.2\tother own.example\n";
         assert_eq!(text, format!("{HOSTS}{lines}"));
         let servers = ["192.0.2.53".parse().unwrap(), "fd00::53".parse().unwrap()];
         assert_eq!(

@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Case> {
         names_that_are_added_are_known,
         the_outside_is_asked_where_it_is_said,
         a_host_name_is_the_containers_own,
+        a_host_name_is_known_to_its_container needs [Nftables],
         a_bundle_has_names_as_well needs [Root, Nftables],
         wrong_names_are_refused,
     ]
@@ -116,6 +117,16 @@ fn the_outside_is_asked_where_it_is_said(host: &Host) {
         said(host, &options, &["cat", "/etc/resolv.conf"]),
         "search example.org example.net\nnameserver 192.0.2.53\nnameserver fd00::53\n"
     );
+    // A domain may be longer than a host's own name.
+    let domain = "service-with-a-long-name.namespace-with-a-long-name.svc.cluster.local";
+    let far = format!("{domain}:192.0.2.7");
+    let options = ["--dns-search", domain, "--add-host", &far];
+    let files = said(host, &options, &["cat", "/etc/resolv.conf", "/etc/hosts"]);
+    assert!(files.starts_with(&format!("search {domain}\n")), "{files}");
+    assert!(
+        files.ends_with(&format!("192.0.2.7\t{domain}\n")),
+        "{files}"
+    );
     let script = "echo x >>/etc/resolv.conf";
     let rootfs = host.busybox_rootfs();
     let rootfs = rootfs.to_str().unwrap();
@@ -131,6 +142,32 @@ fn a_host_name_is_the_containers_own(host: &Host) {
     let over_host = ["run", "--hostname", "web.example", "--", "hostname"];
     assert_eq!(host.tincan(over_host).ok(), "web.example\n");
     assert_eq!(host.sh("hostname"), own);
+}
+
+fn a_host_name_is_known_to_its_container(host: &Host) {
+    create(host, &SUBNETS[0]);
+    stay(host, "web", &["--net", "lan0", "--hostname", "own.example"]);
+    let looked_up = |name: &str| {
+        let line = format!("hostname; hostname -i; ping -q -c1 -W5 {name}");
+        host.tincan(["exec", "web", "sh", "-euc", &line]).ok()
+    };
+    for name in ["own.example", "web"] {
+        let said = looked_up(name);
+        assert!(said.starts_with("own.example\n10.9.0.2\n"), "{said}");
+    }
+    // Who comes later is known there, and it is known by its container's name to all others.
+    stay(host, "db", &["--net", "lan0"]);
+    for (from, name, times) in [
+        ("web", "db", 2),
+        ("web", "web", 2),
+        ("web", "own.example", 2),
+        ("db", "web", 2),
+        ("db", "own.example", 0),
+    ] {
+        assert_eq!(known(host, from, name), times, "{name} in {from}");
+    }
+    delete(host, &["web", "db"]);
+    remove(host, "lan0");
 }
 
 fn a_bundle_has_names_as_well(host: &Host) {
@@ -154,6 +191,9 @@ fn a_bundle_has_names_as_well(host: &Host) {
     remove(host, "lan0");
 }
 
+/// 65 letters, one more than the kernel takes.
+const LONG: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
 fn wrong_names_are_refused(host: &Host) {
     let rootfs = host.busybox_rootfs();
     let rootfs = rootfs.to_str().unwrap();
@@ -163,6 +203,7 @@ fn wrong_names_are_refused(host: &Host) {
         (["--add-host", "f r:192.0.2.7"], "`f r` has other than"),
         (["--hostname", "a b"], "`a b` has other than"),
         (["--hostname", ""], "`` has other than"),
+        (["--hostname", LONG], "is longer than 64 bytes"),
         (["--dns-search", "a..b"], "`a..b` has a part"),
         (["--dns", "there"], "there"),
     ] {
