@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::cni::VERSIONS;
 use super::name::LinkName;
 use super::net::Publish;
 
@@ -58,7 +59,7 @@ impl PluginNetwork {
         }
         Ok(PluginNetwork {
             name: word(&value, "name").ok_or_else(|| bad("has no name"))?,
-            version: word(&value, "cniVersion").ok_or_else(|| bad("has no cniVersion"))?,
+            version: version(&value)?,
             plugins,
             path: path.to_owned(),
             interface: None,
@@ -97,6 +98,27 @@ impl PluginNetwork {
         }
         Value::Object(input)
     }
+}
+
+/// The version that a network's plugins are called by: of those that its configuration says, the newest that is spoken here (section 1, Version
+/// considerations).
+fn version(list: &Map<String, Value>) -> Result<String, BadList> {
+    let bad = |why: &str| BadList(why.to_owned());
+    let one = list.get("cniVersion").and_then(Value::as_str);
+    let mut all: Vec<&str> = one.into_iter().collect();
+    match list.get("cniVersions") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(more)) => {
+            let words: Option<Vec<&str>> = more.iter().map(Value::as_str).collect();
+            all.extend(words.ok_or_else(|| bad("has cniVersions that are no words"))?);
+        }
+        Some(_) => return Err(bad("has cniVersions that are no list")),
+    }
+    let newest = VERSIONS.iter().rev().find(|version| all.contains(version));
+    let version = newest.copied().or(all.first().copied());
+    version
+        .map(str::to_owned)
+        .ok_or_else(|| bad("has no cniVersion"))
 }
 
 /// The capability of leading ports.
@@ -169,6 +191,34 @@ mod tests {
         let alone = r#"{"cniVersion": "0.4.0", "name": "n", "type": "ptp"}"#;
         let alone = PluginNetwork::parse(alone.as_bytes(), "").unwrap();
         assert_eq!(alone.programs().collect::<Vec<_>>(), ["ptp"]);
+    }
+
+    #[test]
+    fn the_newest_version_that_is_spoken_is_taken() {
+        for (versions, taken) in [
+            (json!({"cniVersion": "0.4.0"}), Some("0.4.0")),
+            (
+                json!({"cniVersion": "0.4.0", "cniVersions": ["1.1.0", "0.3.1"]}),
+                Some("1.1.0"),
+            ),
+            (
+                json!({"cniVersion": "1.0.0", "cniVersions": ["0.3.1", "2.0.0"]}),
+                Some("1.0.0"),
+            ),
+            (json!({"cniVersions": ["0.4.0", "1.0.0"]}), Some("1.0.0")),
+            // What is not spoken here its plugin may speak.
+            (json!({"cniVersion": "0.2.0"}), Some("0.2.0")),
+            (json!({"cniVersions": []}), None),
+            (json!({"cniVersion": "1.0.0", "cniVersions": "1.1.0"}), None),
+            (json!({"cniVersion": "1.0.0", "cniVersions": [1]}), None),
+        ] {
+            let mut list = versions.clone();
+            list["name"] = json!("n");
+            list["type"] = json!("ptp");
+            let parsed = PluginNetwork::parse(list.to_string().as_bytes(), "");
+            let version = parsed.map(|it| it.version);
+            assert_eq!(version.as_deref().ok(), taken, "{versions}");
+        }
     }
 
     #[test]
