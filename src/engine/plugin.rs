@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use rustix::fs::{Access, MemfdFlags, access, memfd_create};
@@ -165,6 +165,7 @@ fn call(
     };
     let stdin = file("config", input.to_string().as_bytes()).map_err(named)?;
     let mut answer = file("answer", b"").map_err(named)?;
+    let mut log = file("log", b"").map_err(named)?;
     let interface = network.interface.as_ref().map_or("", |name| name.as_str());
     let mut child = Command::new(path)
         .env("CNI_COMMAND", command)
@@ -175,7 +176,7 @@ fn call(
         .env("CNI_ARGS", "")
         .stdin(stdin)
         .stdout(answer.try_clone().map_err(named)?)
-        .stderr(Stdio::null())
+        .stderr(log.try_clone().map_err(named)?)
         .spawn()
         .map_err(named)?;
     // What has begun to undo is done, whoever asks tincan to go.
@@ -210,16 +211,24 @@ fn call(
             .filter(|it| !it.is_empty())
     };
     let said = [word("msg"), word("details")].into_iter().flatten();
-    let said = said.collect::<Vec<_>>().join("; ");
+    let mut said = said.collect::<Vec<_>>().join("; ");
+    if said.is_empty() {
+        // One that ends otherwise than it should tells why, if at all, where programs do: as a rule in its last line.
+        let mut text = Vec::new();
+        log.rewind().map_err(named)?;
+        log.read_to_end(&mut text).map_err(named)?;
+        let text = String::from_utf8_lossy(&text);
+        let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+        said = match last {
+            Some(line) => format!("{status}: {line}"),
+            None => status.to_string(),
+        };
+    }
     Err(PluginError::Refused {
         network: network.name.clone(),
         program: program.to_owned(),
         command,
-        said: if said.is_empty() {
-            status.to_string()
-        } else {
-            said
-        },
+        said,
     })
 }
 

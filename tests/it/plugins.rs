@@ -277,15 +277,20 @@ fn what_cannot_be_called_is_refused(host: &Host) {
     configure(
         host,
         &[with("n", "nosuch"), lan0()],
-        &[("silent", "exit 3"), ("babbler", "echo hello")],
+        &[
+            ("silent", "exit 3"),
+            ("babbler", "echo hello"),
+            ("crashing", "echo how >&2; echo why >&2; exit 3"),
+        ],
     );
     configure(host, &[with("s", "silent"), with("b", "babbler")], &[]);
+    configure(host, &[with("c", "crashing")], &[]);
     fs::write(host.dir().join("conf/broken.conflist"), "{").unwrap();
     let run = |name: &'static str| ["run", "--name", "a", "--cni", name, "--", "true"];
     refused(
         host,
         &run("x"),
-        "there is no network of this name; there are: b, lan0, n, s",
+        "there is no network of this name; there are: b, c, lan0, n, s",
     );
     refused(host, &run("broken"), "broken.conflist: is no JSON");
     refused(
@@ -295,7 +300,14 @@ fn what_cannot_be_called_is_refused(host: &Host) {
     );
     // Whose DEL fails as well stays in the journal, until that works.
     refused(host, &run("s"), "CNI network s: silent ADD: exit status: 3");
-    configure(host, &[], &[("silent", "exit 0")]);
+    // Whose words are not those of a plugin is heard as a program is.
+    let crash = ["run", "--name", "other", "--cni", "c", "--", "true"];
+    refused(
+        host,
+        &crash,
+        "CNI network c: crashing ADD: exit status: 3: why",
+    );
+    configure(host, &[], &[("silent", "exit 0"), ("crashing", "exit 0")]);
     host.tincan(["gc"]).ok();
     refused(
         host,
