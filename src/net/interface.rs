@@ -119,7 +119,7 @@ fn furnish(interface: &Interface, site: Site) -> Result<(), Failed> {
         site.netlink.request(request).map(drop)
     };
     once_free(raise).map_err(failed(format!("raise the interface {}", end.name)))?;
-    wire::furnish(end, 0, wire::Raise::No, site.netlink, index)?;
+    wire::furnish(end, 0, wire::Raise::No, site, index)?;
     // A parent can be down, and nobody has opened the tap yet: that is no fault of the container's.
     wire::settle(end, 0, false, site.netlink, index)
 }

@@ -75,7 +75,7 @@ pub fn furnish_both(wire: &Wire, sites: [Site; 2], indices: [u32; 2]) -> Result<
                 (_, Some(addr)) => Raise::With(addr),
                 (_, None) => Raise::Yes,
             };
-            furnish(&wire.ends[at], at, raise, sites[at].netlink, indices[at])
+            furnish(&wire.ends[at], at, raise, sites[at], indices[at])
         })
         .and_then(|()| {
             (0..2)
@@ -248,16 +248,38 @@ pub(super) enum Raise {
 
 /// Raises an end, then addresses it, then routes through it: a route needs a link that is up, and an address there for its
 /// next hop to be on the link. `at` says which end of its wire it is.
+///
+/// A namespace can have IPv6 off for all links that come (ip-sysctl.rst, `conf/default/disable_ipv6`), as of a sandbox whose maker thinks of
+/// IPv4 alone. It is turned on where an end has IPv6 addresses, as the plugins that others come from do (`ConfigureIface`,
+/// containernetworking/plugins, pkg/ipam); only where the kernel has refused one, since to look before would cost each end.
 pub(super) fn furnish(
     end: &End,
     at: usize,
     raise: Raise,
+    site: Site,
+    index: u32,
+) -> Result<(), Failed> {
+    match set_up(end, at, &raise, site.netlink, index, false) {
+        Err(failed) if failed.cause.errno == Errno::EACCES && end.gets_ipv6() => {
+            set_ipv6(&end.name, site, "disable_ipv6", "0");
+            set_up(end, at, &raise, site.netlink, index, true)
+        }
+        other => other,
+    }
+}
+
+/// What [`furnish`] does; once more, what is there already is no failure.
+fn set_up(
+    end: &End,
+    at: usize,
+    raise: &Raise,
     netlink: &Netlink,
     index: u32,
+    once_more: bool,
 ) -> Result<(), Failed> {
     let mut actions = Vec::new();
     let mut requests = Vec::new();
-    if let Raise::With(addr) = &raise {
+    if let Raise::With(addr) = raise {
         actions.push(format!("add the address {} to {}", addr.addr, end.name));
         requests.push(add_address(index, addr));
     }
@@ -311,6 +333,7 @@ pub(super) fn furnish(
         .zip(answers)
         .try_for_each(|(action, answer)| match answer {
             Ok(_) => Ok(()),
+            Err(cause) if once_more && cause.errno == Errno::EEXIST => Ok(()),
             Err(cause) => Err(failed(action, cause)),
         })
 }
@@ -366,7 +389,7 @@ pub fn change(change: &Change, site: Site) -> Result<(), Failed> {
         Some(true) => Raise::Yes,
         _ => Raise::No,
     };
-    furnish(end, 0, raise, netlink, index)?;
+    furnish(end, 0, raise, site, index)?;
     if change.up == Some(false) {
         let action = format!("take the interface {} down", end.name);
         return take_down(netlink, index).map_err(failed(action));

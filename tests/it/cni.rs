@@ -21,6 +21,7 @@ pub fn tests() -> Vec<Case> {
         gc_leaves_those_that_are_told needs [Root, Nftables],
         status_says_whether_add_can_be_done needs [Root, Nftables],
         versions_have_their_own_form needs [Root, Nftables],
+        a_namespace_without_ipv6_gets_it needs [Root, Nftables],
         wrong_calls_are_refused needs [Root, Nftables],
         many_are_attached_at_once needs [Root, Nftables],
         what_was_taken_away_is_put_back needs [Root, Nftables],
@@ -691,6 +692,37 @@ fn versions_have_their_own_form(host: &Host) {
         call(host, del("c1"), &config);
     }
     remove_namespaces(host, &["c1"]);
+    remove(host, "lan0");
+}
+
+/// Whoever makes a container's namespace may have turned IPv6 off there, and the network has it.
+fn a_namespace_without_ipv6_gets_it(host: &Host) {
+    namespaces(host, &["c1", "c2"]);
+    for name in ["all", "default"] {
+        let off = format!("echo 1 >/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+        host.sh(&format!("ip netns exec c1 sh -c '{off}'"));
+    }
+    call(host, add("c1"), &config());
+    call(host, add("c2"), &config());
+    pings(host, "c1", &["10.9.0.3", "fd09::3", "fd09::1"]);
+    pings(host, "c2", &["10.9.0.2", "fd09::2"]);
+    let routes = host.sh("ip -n c1 -6 route");
+    assert!(routes.contains("default via fd09::1"), "{routes}");
+    for name in ["c1", "c2"] {
+        call(host, del(name), &config());
+    }
+    // And so has a wire.
+    let run = [
+        "run", "-d", "--name", "a", "--net", "ns:c1", "--", "sleep", "1000",
+    ];
+    host.tincan(run).ok();
+    host.tincan(["run", "-d", "--name", "b", "--", "sleep", "1000"])
+        .ok();
+    host.tincan(["link", "add", "a=fd00::1/64", "b=fd00::2/64"])
+        .ok();
+    pings(host, "c1", &["fd00::2"]);
+    delete(host, &["a", "b"]);
+    remove_namespaces(host, &["c1", "c2"]);
     remove(host, "lan0");
 }
 
