@@ -401,6 +401,9 @@ fn check(target: &Target, config: &Config, engine: &Engine) -> anyhow::Result<()
     let Some(bridge) = bridge else {
         return changed(format!("the bridge {} is gone; {put_back}", network.bridge));
     };
+    if !bridge.up {
+        return changed(format!("the bridge {} is down", network.bridge));
+    }
     if !nft::is_there(&network)? {
         return changed(format!(
             "the rules of network {} are gone; {put_back}",
@@ -419,6 +422,12 @@ fn check(target: &Target, config: &Config, engine: &Engine) -> anyhow::Result<()
         return changed(format!(
             "{} is no port of {}; {put_back}",
             port.name, network.bridge
+        ));
+    }
+    if !port.up {
+        return changed(format!(
+            "the host's end of its wire, {}, is down",
+            port.name
         ));
     }
     let published: Vec<&Published> = attachment.published.iter().collect();

@@ -578,6 +578,15 @@ fn check_finds_what_was_changed(host: &Host) {
         let port = result["interfaces"][1]["name"].as_str().unwrap().to_owned();
         config["prevResult"] = result;
         call(host, check("c1"), &config);
+        for (link, why) in [
+            ("lan0", "the bridge lan0 is down"),
+            (&port, "the host's end of its wire, "),
+        ] {
+            host.sh(&format!("ip link set {link} down"));
+            wrong(host, check("c1"), &config, 101, why);
+            host.sh(&format!("ip link set {link} up"));
+        }
+        call(host, check("c1"), &config);
         host.sh(&change.replace("$port", &port));
         wrong(host, check("c1"), &config, 101, why);
         call(host, del("c1"), &config);
