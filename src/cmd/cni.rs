@@ -512,21 +512,18 @@ fn status(config: &Config, engine: &Engine) -> anyhow::Result<()> {
     let networks = engine.root.networks();
     let network = match networks.load(&config.name) {
         Err(NetworkStateError::Unknown(_)) => {
-            config.network().map_err(|error| unavailable(error.msg))?;
-            return Ok(());
+            // What ADD would make, and by what it would be refused.
+            let new = config.network().map_err(|error| unavailable(error.msg))?;
+            new.check().map_err(|word| unavailable(word.to_string()))?;
+            network::check_new(engine, &new).map_err(|error| unavailable(told(&error).msg))?;
+            return whose_bridge(engine, &new, Code::Unavailable);
         }
         other => other.map_err(EngineError::from)?,
     };
     config
         .check(&network)
         .map_err(|error| unavailable(error.msg))?;
-    let host = engine.host_netlink()?;
-    let alias = crate::engine::network::alias(&engine.root, &network);
-    if let Err(cause @ BridgeError::Foreign(_)) = bridge::find(&host, &network, &alias) {
-        return Err(
-            CniError::new(Code::Limited, format!("network {}: {cause}", network.name)).into(),
-        );
-    }
+    whose_bridge(engine, &network, Code::Limited)?;
     for subnet in &network.subnets {
         if networks.free(&network.name, subnet).next().is_none() {
             return Err(unavailable(format!(
@@ -537,4 +534,16 @@ fn status(config: &Config, engine: &Engine) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a network whose bridge's name is another link's.
+fn whose_bridge(engine: &Engine, network: &Network, code: Code) -> anyhow::Result<()> {
+    let host = engine.host_netlink()?;
+    let alias = crate::engine::network::alias(&engine.root, network);
+    match bridge::find(&host, network, &alias) {
+        Err(cause @ BridgeError::Foreign(_)) => {
+            Err(CniError::new(code, format!("network {}: {cause}", network.name)).into())
+        }
+        _ => Ok(()),
+    }
 }

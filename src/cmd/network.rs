@@ -211,6 +211,32 @@ pub fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
     engine.become_root(Need::Make)?;
     let networks = engine.root.networks();
     let _lock = networks.lock().map_err(EngineError::from)?;
+    // Before the host's network is entered, which for a user is another.
+    if network.dns && !network.internal {
+        engine.open_way_out()?;
+    }
+    check_new(engine, network)?;
+    // What is written down is what `reload` and the next container make: so it comes first.
+    networks.add(network).map_err(EngineError::from)?;
+    if let Err(error) = network::make(engine, network) {
+        // The first error is the one to tell.
+        let _ = network::dismantle(engine, network);
+        let draft = networks
+            .set_aside(&network.name)
+            .map_err(EngineError::from)?;
+        let _ = dns::end(&draft);
+        networks.remove(&draft).map_err(EngineError::from)?;
+        return Err(EngineError::from(error).into());
+    }
+    Ok(())
+}
+
+/// Refuses a network for which there is no room, beside the others and on the host.
+///
+/// # Errors
+/// As [`create`], which makes nothing before.
+pub fn check_new(engine: &Engine, network: &Network) -> anyhow::Result<()> {
+    let networks = engine.root.networks();
     for other in networks.all().map_err(EngineError::from)? {
         if other.name == network.name {
             return Err(EngineError::from(NetworkStateError::Taken(other.name)).into());
@@ -218,9 +244,6 @@ pub fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
         if let Some(prefix) = network.overlap(&other) {
             return Err(overlaps(prefix, format!("network {}", other.name)).into());
         }
-    }
-    if network.dns && !network.internal {
-        engine.open_way_out()?;
     }
     let netlink = engine.host_netlink()?;
     for link in wire::links(&netlink)? {
@@ -235,18 +258,6 @@ pub fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
     }
     for name in &network.allow {
         networks.load(name).map_err(EngineError::from)?;
-    }
-    // What is written down is what `reload` and the next container make: so it comes first.
-    networks.add(network).map_err(EngineError::from)?;
-    if let Err(error) = network::make(engine, network) {
-        // The first error is the one to tell.
-        let _ = network::dismantle(engine, network);
-        let draft = networks
-            .set_aside(&network.name)
-            .map_err(EngineError::from)?;
-        let _ = dns::end(&draft);
-        networks.remove(&draft).map_err(EngineError::from)?;
-        return Err(EngineError::from(error).into());
     }
     Ok(())
 }

@@ -671,6 +671,38 @@ fn status_says_whether_add_can_be_done(host: &Host) {
     );
     host.sh("ip link del lan0");
     call(host, status, &bare);
+    // One that is to be made is looked at as it would be then.
+    for (key, value, why) in [
+        (
+            "subnets",
+            json!(["10.9.0.0/29"]),
+            "overlaps with network lan0",
+        ),
+        (
+            "subnets",
+            json!(["10.8.0.0/24", "10.7.0.0/24"]),
+            "is a second subnet of one family",
+        ),
+        ("mtu", json!(1000), "is under the 1280 that IPv6 needs"),
+    ] {
+        let mut other = config();
+        other["name"] = json!("lan1");
+        other[key] = value;
+        if key == "mtu" {
+            other["subnets"] = json!(["10.8.0.0/24", "fd08::/64"]);
+        }
+        wrong(host, status, &other, 50, why);
+        wrong(host, add("c1"), &other, 7, why);
+    }
+    let mut other = config();
+    other["name"] = json!("lan1");
+    other["subnets"] = json!(["10.8.0.0/24"]);
+    call(host, status, &other);
+    host.sh("ip link add lan1 type bridge");
+    let foreign = "there is a link lan1 on the host already";
+    wrong(host, status, &other, 50, foreign);
+    wrong(host, add("c1"), &other, 100, foreign);
+    host.sh("ip link del lan1");
     remove_namespaces(host, &["c1"]);
     remove(host, "lan0");
 }
