@@ -1,8 +1,7 @@
 //! `tincan cni`: a plugin of the Container Network Interface, by which containerd, podman and Kubernetes put their containers on networks
 //! of tincan's. What is to be done is in the environment, the configuration on standard input, and the answer on standard output.
 
-use std::io::{self, Read as _};
-use std::net::IpAddr;
+use std::io::{self, IsTerminal as _, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,7 +24,7 @@ use crate::net::wire::{self, Site};
 use crate::plan::cni::{self, Call, CniError, Code, Config, Interface, Target};
 use crate::plan::name::{BadWord, IfAddr};
 use crate::plan::net::WireSpec;
-use crate::plan::network::{Network, NetworkSpec, PortEnd, Published};
+use crate::plan::network::{Network, NetworkSpec, PortEnd, Published, gateways};
 use crate::plan::tenant::{AttachmentId, Tenant};
 use crate::plan::topology::Place;
 use crate::sys::netns;
@@ -42,15 +41,24 @@ pub fn is_called() -> bool {
 
 /// Does what is asked, and answers.
 pub fn run(_: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
+    let call = Call::read(|name| std::env::var(name).ok());
     let mut input = Vec::new();
-    let read = io::stdin().lock().read_to_end(&mut input);
-    let asked = read
-        .map_err(|cause| CniError::new(Code::Io, format!("read the configuration: {cause}")))
-        .and_then(|_| cni::decode(&input));
-    let version = asked
-        .as_ref()
-        .map_or(cni::VERSIONS[cni::VERSIONS.len() - 1], cni::version_of);
-    match asked.and_then(|value| answer(value, engine)) {
+    let stdin = io::stdin();
+    // Who tries it by hand at a terminal has nothing more to say.
+    let read = if stdin.is_terminal() {
+        Ok(0)
+    } else {
+        stdin.lock().read_to_end(&mut input)
+    };
+    let asked = match (&call, input.trim_ascii().is_empty()) {
+        // That needs no configuration, and other plugins read none.
+        (Ok(Call::Version), true) => Ok(Value::Null),
+        _ => read
+            .map_err(|cause| CniError::new(Code::Io, format!("read the configuration: {cause}")))
+            .and_then(|_| cni::decode(&input)),
+    };
+    let version = asked.as_ref().map_or(cni::NEWEST, cni::version_of);
+    match call.and_then(|call| answer(&call, asked?, engine)) {
         Ok(answer) => {
             if !answer.is_null() {
                 print_json(&answer)?;
@@ -64,14 +72,16 @@ pub fn run(_: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn answer(value: Value, engine: &Engine) -> Result<Value, CniError> {
-    let call = Call::read(|name| std::env::var(name).ok())?;
-    if call == Call::Version {
-        return Ok(cni::versions(cni::version_of(&value)));
+fn answer(call: &Call, value: Value, engine: &Engine) -> Result<Value, CniError> {
+    if *call == Call::Version {
+        return Ok(cni::versions(&value));
     }
-    let config = Config::read(value, &call)?;
+    if cni::is_nobodys(&value, call) {
+        return Ok(Value::Null);
+    }
+    let config = Config::read(value, call)?;
     if !rustix::process::geteuid().is_root() {
-        let code = if call == Call::Status {
+        let code = if *call == Call::Status {
             Code::Unavailable
         } else {
             Code::Failed
@@ -82,18 +92,18 @@ fn answer(value: Value, engine: &Engine) -> Result<Value, CniError> {
         ));
     }
     let Some(root) = &config.state_root else {
-        return perform(&call, &config, engine);
+        return perform(call, &config, engine);
     };
     let root = std::path::absolute(root).unwrap_or(root.clone());
     let engine = Engine::new(StateRoot::new(root), CgroupDriver::Cgroupfs);
-    let done = perform(&call, &config, &engine);
+    let done = perform(call, &config, &engine);
     let left = engine.leave().map_err(|error| told(&error.into()));
     left.and(done)
 }
 
 fn perform(call: &Call, config: &Config, engine: &Engine) -> Result<Value, CniError> {
     let done = match call {
-        Call::Add(target, ips) => add(target, ips, config, engine),
+        Call::Add(target, _) => add(target, config, engine),
         Call::Del(id) => del(id, config, engine).map(|()| Value::Null),
         Call::Check(target) => check(target, config, engine).map(|()| Value::Null),
         Call::Gc => gc(config, engine).map(|()| Value::Null),
@@ -175,7 +185,7 @@ fn network_of(config: &Config, engine: &Engine) -> anyhow::Result<Network> {
     }
 }
 
-fn add(target: &Target, ips: &[IpAddr], config: &Config, engine: &Engine) -> anyhow::Result<Value> {
+fn add(target: &Target, config: &Config, engine: &Engine) -> anyhow::Result<Value> {
     let id = &target.id;
     let (namespace, inside) = open(&target.netns)?;
     let network = network_of(config, engine)?;
@@ -203,7 +213,6 @@ fn add(target: &Target, ips: &[IpAddr], config: &Config, engine: &Engine) -> any
         return Err(CniError::new(Code::Failed, msg).into());
     };
     let asked = Asked {
-        ips,
         config,
         network: &network,
         namespace: &namespace,
@@ -219,7 +228,6 @@ fn add(target: &Target, ips: &[IpAddr], config: &Config, engine: &Engine) -> any
 
 /// What ADD has to go by.
 struct Asked<'a> {
-    ips: &'a [IpAddr],
     config: &'a Config,
     network: &'a Network,
     namespace: &'a OwnedFd,
@@ -243,7 +251,7 @@ impl Asked<'_> {
         step(1)?;
         let spec = NetworkSpec {
             network: network.name.clone(),
-            addrs: config.ips.iter().chain(self.ips).copied().collect(),
+            addrs: config.ips.clone(),
             wire: WireSpec {
                 mac: config.mac,
                 ..WireSpec::default()
@@ -322,6 +330,7 @@ impl Asked<'_> {
             &interfaces,
             &addrs.collect::<Vec<_>>(),
             &near.routes,
+            &gateways(&[network]),
         );
         attachment.whole = true;
         attachments.save(attachment).map_err(EngineError::from)?;

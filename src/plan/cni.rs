@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use super::name::{ContainerName, IfAddr, LinkName, Mac};
@@ -14,7 +14,10 @@ use super::tenant::AttachmentId;
 use super::topology::Route;
 
 /// The versions that are spoken, oldest first. Those before had another form of the answer.
-pub const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+pub const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", NEWEST];
+
+/// The newest of them.
+pub const NEWEST: &str = "1.1.0";
 
 /// Why a call is not done, as its caller is told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +34,8 @@ pub struct CniError {
 pub enum Code {
     /// The configuration is of a version that is not spoken.
     Version = 1,
+    /// The configuration has a field that is not known, and would have to be.
+    Unsupported = 2,
     /// A variable of the environment is missing or not right.
     Environment = 4,
     /// A file cannot be read or written.
@@ -147,6 +152,12 @@ impl Call {
             Call::Add(..) | Call::Del(_) | Call::Version => VERSIONS[0],
         }
     }
+
+    /// Whether it takes away what there is, as far as that goes whatever the configuration says: a caller whose ADD was refused for its
+    /// configuration has to be rid of the container all the same.
+    fn takes_away(&self) -> bool {
+        matches!(self, Call::Del(_) | Call::Gc)
+    }
 }
 
 /// The addresses that CNI_ARGS asks for: `IP=…`, among what is for others.
@@ -157,7 +168,7 @@ fn asked_by_arguments(arguments: &str) -> Result<Vec<IpAddr>, CniError> {
         match pair.split_once('=') {
             None => return Err(bad(format!("CNI_ARGS: `{pair}` is no KEY=VALUE"))),
             Some(("IP", value)) => {
-                for word in value.split(',') {
+                for word in value.split(',').filter(|word| !word.is_empty()) {
                     asked.push(address(word).ok_or_else(|| {
                         bad(format!(
                             "CNI_ARGS: `{word}` is no address; a right one is `IP=10.9.0.7`"
@@ -176,30 +187,62 @@ fn address(word: &str) -> Option<IpAddr> {
     word.split('/').next()?.parse().ok()
 }
 
-/// The configuration, as it is written.
+/// The configuration, as it is written. Where it is made by a program in Go, what is empty may be `null`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Written {
     name: Option<String>,
+    #[serde(deserialize_with = "or_empty")]
     subnets: Vec<IfAddr>,
     mtu: Option<u32>,
     isolate: Option<bool>,
     internal: Option<bool>,
     state_root: Option<PathBuf>,
+    #[serde(deserialize_with = "or_empty")]
+    dns: Map<String, Value>,
+    #[serde(deserialize_with = "or_empty")]
     runtime_config: RuntimeConfig,
+    #[serde(deserialize_with = "or_empty")]
     args: Arguments,
     prev_result: Option<Map<String, Value>>,
-    #[serde(rename = "cni.dev/valid-attachments")]
+    #[serde(
+        rename = "cni.dev/valid-attachments",
+        deserialize_with = "told_or_empty"
+    )]
     valid_attachments: Option<Vec<Valid>>,
+}
+
+/// What is there, or nothing where it is `null`.
+fn or_empty<'de, T, D>(value: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(value)?.unwrap_or_default())
+}
+
+/// The same where it counts whether anything is said: libcni tells of no attachments by `null` (`GCNetworkList`).
+fn told_or_empty<'de, T, D>(value: D) -> Result<Option<T>, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    or_empty(value).map(Some)
 }
 
 /// What the caller adds for the capabilities that the configuration has.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RuntimeConfig {
+    #[serde(deserialize_with = "or_empty")]
     port_mappings: Vec<PortMapping>,
+    #[serde(deserialize_with = "or_empty")]
     ips: Vec<String>,
-    mac: Option<Mac>,
+    #[serde(deserialize_with = "or_empty")]
+    mac: String,
+    /// Of capabilities that the configuration has, and tincan does not.
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 /// The other names are those that containerd writes for Kubernetes (go-cni's `PortMapping`), since Go takes a key in whatever case.
@@ -219,12 +262,14 @@ struct PortMapping {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Arguments {
+    #[serde(deserialize_with = "or_empty")]
     cni: CniArguments,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct CniArguments {
+    #[serde(deserialize_with = "or_empty")]
     ips: Vec<String>,
 }
 
@@ -246,12 +291,14 @@ pub struct Config {
     pub wanted: Wanted,
     /// Where tincan keeps its state, if not where it does by itself.
     pub state_root: Option<PathBuf>,
-    /// The addresses that are asked for.
+    /// The addresses that are asked for, at most one of each family.
     pub ips: Vec<IpAddr>,
     /// The link-layer address that is asked for.
     pub mac: Option<Mac>,
     /// The ports of the host's that are to lead to the container.
     pub publish: Vec<Publish>,
+    /// What the container is to know of DNS; empty, if nothing is said.
+    pub dns: Map<String, Value>,
     /// What the plugins before have answered, or for CHECK, all of them.
     pub prev_result: Option<Map<String, Value>>,
     /// For GC, the attachments of the network that are somebody's.
@@ -274,7 +321,7 @@ pub struct Wanted {
 /// Reads standard input as the JSON that it should be.
 ///
 /// # Errors
-/// [`Code::Decode`].
+/// [`Code::Decode`], also for nothing at all.
 pub fn decode(input: &[u8]) -> Result<Value, CniError> {
     let value: Value = serde_json::from_slice(input).map_err(|cause| {
         CniError::new(
@@ -291,31 +338,27 @@ pub fn decode(input: &[u8]) -> Result<Value, CniError> {
     }
 }
 
-/// The same without what is null, as Go writes lists and maps that there are none of.
-fn without_null(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let some = fields.into_iter().filter(|(_, field)| !field.is_null());
-            let some = some.map(|(key, field)| (key, without_null(field)));
-            Value::Object(some.collect())
-        }
-        other => other,
-    }
-}
-
 /// The version of a configuration, for its answer; the newest where it has none that is spoken.
 pub fn version_of(config: &Value) -> &'static str {
     let asked = config.get("cniVersion").and_then(Value::as_str);
     let spoken = VERSIONS.iter().find(|version| Some(**version) == asked);
-    spoken.copied().unwrap_or(VERSIONS[VERSIONS.len() - 1])
+    spoken.copied().unwrap_or(NEWEST)
+}
+
+/// Whether nothing can be there to be taken away: a network may be called so by the specification, and none of tincan's is.
+pub fn is_nobodys(config: &Value, call: &Call) -> bool {
+    let name = config.get("name").and_then(Value::as_str);
+    let is_nobodys = |name: &str| !name.is_empty() && name.parse::<NetworkName>().is_err();
+    call.takes_away() && name.is_some_and(is_nobodys)
 }
 
 impl Config {
     /// Reads the configuration for a call.
     ///
     /// # Errors
-    /// [`Code::Version`] where the call is not of the version; [`Code::Config`] for what is not right.
-    pub fn read(value: Value, call: &Call) -> Result<Self, CniError> {
+    /// [`Code::Version`] where the call is not of the version; [`Code::Config`] for what is not right, [`Code::Unsupported`] for what is
+    /// asked for and not there.
+    pub fn read(mut value: Value, call: &Call) -> Result<Self, CniError> {
         let bad = |msg: String| CniError::new(Code::Config, msg);
         let asked = value.get("cniVersion").and_then(Value::as_str);
         let Some(version) = VERSIONS.into_iter().find(|version| Some(*version) == asked) else {
@@ -334,20 +377,56 @@ impl Config {
             );
             return Err(CniError::new(Code::Version, msg));
         }
-        let written: Written = serde_json::from_value(without_null(value))
+        if let (Some(fields), true) = (value.as_object_mut(), call.takes_away()) {
+            let is_told = |key: &String| {
+                matches!(
+                    key.as_str(),
+                    "name" | "stateRoot" | "cni.dev/valid-attachments"
+                )
+            };
+            fields.retain(|key, _| is_told(key));
+        }
+        let written: Written = serde_json::from_value(value)
             .map_err(|cause| bad(format!("the configuration: {cause}")))?;
+        let runtime = written.runtime_config;
+        let unknown = runtime.others.iter().find(|(_, value)| !value.is_null());
+        if let (Some((key, value)), Call::Add(..)) = (unknown, call) {
+            let msg = format!(
+                "runtimeConfig: tincan has no capability `{key}`, which is asked to be {value}; these are: portMappings, ips, mac"
+            );
+            return Err(CniError::new(Code::Unsupported, msg));
+        }
         let name = written
             .name
             .ok_or_else(|| bad("the configuration has no name".to_owned()))?;
         let subnets = written.subnets.into_iter().map(Subnet::of);
-        let asked = written
-            .runtime_config
-            .ips
-            .iter()
-            .chain(&written.args.cni.ips);
-        let ips = asked
-            .map(|word| address(word).ok_or_else(|| bad(format!("ips: `{word}` is no address"))));
-        let mappings = written.runtime_config.port_mappings.iter();
+        let by_args = &written.args.cni.ips;
+        let mut ips: Vec<IpAddr> = Vec::new();
+        for word in runtime.ips.iter().chain(by_args) {
+            ips.push(address(word).ok_or_else(|| bad(format!("ips: `{word}` is no address")))?);
+        }
+        match call {
+            // Who understands `args` is not to look at what CNI_ARGS says of the same (CONVENTIONS.md, CNI_ARGS).
+            Call::Add(_, by_variable) if by_args.is_empty() => ips.extend(by_variable),
+            _ => {}
+        }
+        let mut once: Vec<IpAddr> = Vec::new();
+        for ip in ips {
+            match once.iter().find(|other| other.is_ipv4() == ip.is_ipv4()) {
+                None => once.push(ip),
+                Some(other) if *other == ip => {}
+                Some(other) => {
+                    let msg =
+                        format!("ips: `{ip}` is a second address of one family, beside {other}");
+                    return Err(bad(msg));
+                }
+            }
+        }
+        let mac = match runtime.mac.as_str() {
+            "" => None,
+            word => Some(word.parse().map_err(|word| bad(format!("mac: {word}")))?),
+        };
+        let mappings = runtime.port_mappings.iter();
         let publish = mappings
             .filter(|it| it.host_port != 0)
             .map(PortMapping::publish);
@@ -373,9 +452,10 @@ impl Config {
                 internal: written.internal,
             },
             state_root: written.state_root,
-            ips: ips.collect::<Result<_, _>>()?,
-            mac: written.runtime_config.mac,
+            ips: once,
+            mac,
             publish: publish.collect::<Result<_, _>>()?,
+            dns: written.dns,
             prev_result: written.prev_result,
             valid,
         })
@@ -495,12 +575,14 @@ pub struct Interface {
 }
 
 /// The answer to ADD (section 5, ADD Success): behind what the plugins before have answered, the interfaces, of which the last is the
-/// container's, its addresses with the host's in the same prefixes, and its routes.
+/// container's, its addresses with the host's in the same prefixes, and its routes. The servers of names are those that the configuration
+/// says, else these, at which the network's are known, else what the plugins before say.
 pub fn success(
     config: &Config,
     interfaces: &[Interface],
     addrs: &[(IfAddr, IpAddr)],
     routes: &[Route],
+    servers: &[IpAddr],
 ) -> Value {
     let mut result = config.prev_result.clone().unwrap_or_default();
     result.insert("cniVersion".to_owned(), json!(config.version));
@@ -515,7 +597,7 @@ pub fn success(
         result.insert(key.to_owned(), Value::Array(all));
         count
     };
-    let newest = config.version == VERSIONS[VERSIONS.len() - 1];
+    let newest = config.version == NEWEST;
     let with_version = config.version < "1.0.0";
     let interface = |it: &Interface| {
         let mut told = json!({"name": it.name});
@@ -548,6 +630,11 @@ pub fn success(
         None => json!({"dst": it.to}),
     };
     list(&mut result, "routes", routes.iter().map(route).collect());
+    if !config.dns.is_empty() {
+        result.insert("dns".to_owned(), json!(config.dns));
+    } else if !servers.is_empty() {
+        result.insert("dns".to_owned(), json!({"nameservers": servers}));
+    }
     result.entry("dns").or_insert_with(|| json!({}));
     Value::Object(result)
 }
@@ -578,9 +665,10 @@ pub fn addresses_of(result: &Map<String, Value>, interface: &LinkName) -> Vec<If
         .collect()
 }
 
-/// The answer to VERSION (section 5, VERSION Success).
-pub fn versions(version: &str) -> Value {
-    json!({"cniVersion": version, "supportedVersions": VERSIONS})
+/// The answer to VERSION (section 5, VERSION Success): the version that the asking one has named, spoken or not.
+pub fn versions(asked: &Value) -> Value {
+    let version = asked.get("cniVersion").and_then(Value::as_str);
+    json!({"cniVersion": version.unwrap_or(NEWEST), "supportedVersions": VERSIONS})
 }
 
 #[cfg(test)]
@@ -745,7 +833,7 @@ mod tests {
                 to: IfAddr::everything(true),
                 via: Some("10.9.0.1".parse().unwrap()),
             };
-            success(&config(value).unwrap(), &[eth0], &[addr], &[route])
+            success(&config(value).unwrap(), &[eth0], &[addr], &[route], &[])
         };
         let old = answer("0.4.0", Value::Null);
         assert_eq!(old["ips"][0]["version"], "4");

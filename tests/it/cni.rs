@@ -21,6 +21,9 @@ pub fn tests() -> Vec<Case> {
         gc_leaves_those_that_are_told needs [Root, Nftables],
         status_says_whether_add_can_be_done needs [Root, Nftables],
         versions_have_their_own_form needs [Root, Nftables],
+        what_is_empty_may_be_null needs [Root, Nftables],
+        what_is_wrong_keeps_nothing_from_being_taken_away needs [Root, Nftables],
+        servers_of_names_are_told needs [Root, Nftables],
         a_namespace_without_ipv6_gets_it needs [Root, Nftables],
         wrong_calls_are_refused needs [Root, Nftables],
         many_are_attached_at_once needs [Root, Nftables],
@@ -392,6 +395,32 @@ fn what_is_asked_for_is_had(host: &Host) {
     );
     third["args"] = json!({"cni": {"ips": ["10.8.0.9"]}});
     wrong(host, add("c3"), &third, 7, "`10.8.0.9` is outside lan0");
+    third["args"] = json!({"cni": {"ips": ["10.9.0.8", "10.9.0.9"]}});
+    let second = "`10.9.0.9` is a second address of one family, beside 10.9.0.8";
+    wrong(host, add("c3"), &third, 7, second);
+    // What is said there counts before the variable, which then may say what it likes; and what is said twice is said once.
+    third["args"] = json!({"cni": {"ips": ["10.9.0.8", "10.9.0.8/24"]}});
+    let by_variable = Call {
+        arguments: "IP=10.9.0.10,10.8.0.9",
+        ..add("c3")
+    };
+    assert_eq!(
+        call(host, by_variable, &third)["ips"][0]["address"],
+        "10.9.0.8/24"
+    );
+    call(host, del("c3"), &third);
+    let empty = Call {
+        arguments: "IgnoreUnknown=1;IP=",
+        ..add("c3")
+    };
+    call(host, empty, &config());
+    call(host, del("c3"), &config());
+    // What it cannot do of what is asked for is named, with its value.
+    let mut limited = config();
+    limited["runtimeConfig"] = json!({"bandwidth": {"ingressRate": 2048}});
+    let unknown = "no capability `bandwidth`, which is asked to be {\"ingressRate\":2048}";
+    wrong(host, add("c3"), &limited, 2, unknown);
+    call(host, del("c3"), &limited);
     asked["runtimeConfig"] = json!({"ips": ["10.9.0.9"]});
     wrong(
         host,
@@ -631,7 +660,8 @@ fn gc_leaves_those_that_are_told(host: &Host) {
     }
     // Another network's is not its to clear away.
     assert_eq!(links(host, "c1").lines().count(), 2);
-    told["cni.dev/valid-attachments"] = json!([]);
+    // So libcni tells that there is none.
+    told["cni.dev/valid-attachments"] = Value::Null;
     call(host, gc, &told);
     assert_eq!(links(host, "c2"), "lo\n");
     other["cni.dev/valid-attachments"] = json!([]);
@@ -718,6 +748,16 @@ fn versions_have_their_own_form(host: &Host) {
         answer,
         json!({"cniVersion": "0.4.0", "supportedVersions": versions})
     );
+    // It is told whatever is asked for, and without a question as well.
+    for (input, version) in [
+        (r#"{"cniVersion": "0.2.0"}"#, "0.2.0"),
+        (r#"{"cniVersion": "9.0.0"}"#, "9.0.0"),
+        ("", "1.1.0"),
+    ] {
+        let (code, answer) = call_with(host, Call::new("VERSION", ""), input, "none");
+        let expected = json!({"cniVersion": version, "supportedVersions": versions});
+        assert_eq!((code, answer), (Some(0), expected), "{input}");
+    }
     namespaces(host, &["c1"]);
     for version in versions.as_array().unwrap() {
         let mut config = config();
@@ -732,6 +772,112 @@ fn versions_have_their_own_form(host: &Host) {
         );
         call(host, del("c1"), &config);
     }
+    remove_namespaces(host, &["c1"]);
+    remove(host, "lan0");
+}
+
+/// As programs in Go write what they have nothing of.
+fn what_is_empty_may_be_null(host: &Host) {
+    namespaces(host, &["c1"]);
+    for (key, value) in [
+        ("args", Value::Null),
+        ("args", json!({"cni": null})),
+        ("args", json!({"cni": {"ips": null}})),
+        ("prevResult", Value::Null),
+        ("dns", Value::Null),
+        ("runtimeConfig", Value::Null),
+        (
+            "runtimeConfig",
+            json!({"portMappings": null, "ips": null, "mac": "", "bandwidth": null}),
+        ),
+    ] {
+        let mut config = config();
+        config[key] = value;
+        call(host, add("c1"), &config);
+        call(host, del("c1"), &config);
+    }
+    let mut config = config();
+    config["subnets"] = Value::Null;
+    // By now it is there.
+    call(host, add("c1"), &config);
+    call(host, del("c1"), &config);
+    remove_namespaces(host, &["c1"]);
+    remove(host, "lan0");
+}
+
+/// A caller whose ADD was refused for its configuration calls DEL with the same, and is to be rid of the container then.
+fn what_is_wrong_keeps_nothing_from_being_taken_away(host: &Host) {
+    for (key, value) in [
+        ("runtimeConfig", json!({"mac": "zz"})),
+        (
+            "runtimeConfig",
+            json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "protocol": "icmp"}]}),
+        ),
+        ("runtimeConfig", json!({"portMappings": [{"hostPort": -1}]})),
+        ("runtimeConfig", json!("none")),
+        ("subnets", json!(["10.9.0.1/24"])),
+        ("mtu", json!("large")),
+        ("prevResult", json!([])),
+    ] {
+        namespaces(host, &["c1"]);
+        call(host, add("c1"), &config());
+        let mut wrong_one = config();
+        wrong_one[key] = value;
+        wrong(host, add("c2"), &wrong_one, 7, "");
+        call(host, del("c2"), &wrong_one);
+        call(host, del("c1"), &wrong_one);
+        assert_eq!(links(host, "c1"), "lo\n");
+        assert_eq!(tenants(host), Vec::<String>::new());
+        call(host, add("c1"), &config());
+        wrong_one["cni.dev/valid-attachments"] = json!([]);
+        call(host, Call::new("GC", ""), &wrong_one);
+        assert_eq!(tenants(host), Vec::<String>::new());
+        remove_namespaces(host, &["c1"]);
+    }
+    // No network of tincan's can be called so.
+    let mut dotted = config();
+    dotted["name"] = json!("lan.0");
+    wrong(host, add("c1"), &dotted, 7, "has a '.'");
+    call(host, del("c1"), &dotted);
+    dotted["name"] = json!("");
+    wrong(host, del("c1"), &dotted, 7, "is empty");
+    remove(host, "lan0");
+}
+
+fn servers_of_names_are_told(host: &Host) {
+    namespaces(host, &["c1"]);
+    let dns = |config: &Value| {
+        let result = call(host, add("c1"), config);
+        call(host, del("c1"), config);
+        result["dns"].clone()
+    };
+    assert_eq!(dns(&config()), json!({}));
+    let given = json!({"nameservers": ["192.0.2.53"], "search": ["example.org"]});
+    let mut config = config();
+    config["dns"] = given.clone();
+    config["prevResult"] = json!({"dns": {"domain": "before"}});
+    assert_eq!(dns(&config), given);
+    config["dns"] = json!({});
+    assert_eq!(dns(&config), json!({"domain": "before"}));
+    remove(host, "lan0");
+    // Who answers for a network is asked first.
+    create(
+        host,
+        &[
+            "lan0",
+            "--dns",
+            "--subnet",
+            "10.9.0.0/24",
+            "--subnet",
+            "fd09::/64",
+        ],
+    );
+    assert_eq!(
+        dns(&config),
+        json!({"nameservers": ["10.9.0.1", "fd09::1"]})
+    );
+    config["dns"] = given.clone();
+    assert_eq!(dns(&config), given);
     remove_namespaces(host, &["c1"]);
     remove(host, "lan0");
 }
