@@ -12,10 +12,10 @@ use crate::engine::publish;
 use crate::engine::state::{EndRecord, State, Undo, WireRecord};
 use crate::net::netlink::Netlink;
 use crate::net::wire;
-use crate::plan::name::{ContainerName, LinkName};
+use crate::plan::name::{ContainerName, IfAddr, LinkName};
 use crate::plan::network::{Lease, NetworkName, NetworkSpec};
 use crate::plan::tenant::Tenant;
-use crate::plan::topology::{Removal, Topology};
+use crate::plan::topology::{Change, End, Place, Removal, Route, Topology};
 
 /// Puts a running container on a network.
 ///
@@ -73,7 +73,8 @@ pub fn connect(
     done
 }
 
-/// Takes a container off a network, with its wire, its addresses, its names there, and the ports that are published by it.
+/// Takes a container off a network, with its wire, its addresses, its names there, and the ports that are published by it. Where it had its
+/// way out by it, another of its networks leads out then.
 ///
 /// # Errors
 /// When it is not on it, or something of it cannot be undone.
@@ -110,6 +111,7 @@ fn disconnect_locked(
         fault::at("disconnect", step)
             .map_err(|errno| EngineError::of_deed(container, "disconnect", errno))
     };
+    let had = ways_out(container, &inside)?;
     step(0)?;
     publish::withdraw(engine, &state, network)?;
     step(1)?;
@@ -124,7 +126,71 @@ fn disconnect_locked(
     link::remove(engine, &topology)?;
     step(2)?;
     leave(engine, &state, network)?;
+    lead_out(engine, container, &inside, had)?;
     Ok(names::follow_networks(engine, container)?)
+}
+
+/// Whether a container has a default route for IPv4, and for IPv6.
+fn ways_out(container: &ContainerName, inside: &Netlink) -> Result<[bool; 2], EngineError> {
+    let has = |v4| {
+        wire::has_default_route(inside, v4).map_err(|cause| EngineError::Wire {
+            container: container.to_string(),
+            action: "look at its routes".to_owned(),
+            cause,
+        })
+    };
+    Ok([has(true)?, has(false)?])
+}
+
+/// Leads a container out by another of its networks where the way that it had went with the one that it has left.
+fn lead_out(
+    engine: &Engine,
+    container: &ContainerName,
+    inside: &Netlink,
+    had: [bool; 2],
+) -> anyhow::Result<()> {
+    let state = engine.root.load(container).map_err(EngineError::from)?;
+    let has = ways_out(container, inside)?;
+    let mut changes = Vec::new();
+    for (at, v4) in [true, false].into_iter().enumerate() {
+        if has[at] || !had[at] {
+            continue;
+        }
+        for lease in state.leases().filter(|lease| lease.ip.is_ipv4() == v4) {
+            let network = engine.root.networks().load(&lease.network);
+            let network = network.map_err(EngineError::from)?;
+            let mut subnets = network.subnets.iter();
+            let subnet = subnets.find(|subnet| subnet.prefix.covers(lease.ip));
+            let found = interfaces(engine, &state, inside, &network.name)?;
+            let (Some(subnet), Some(interface), false) =
+                (subnet, found.into_iter().next(), network.internal)
+            else {
+                continue;
+            };
+            let route = Route {
+                to: IfAddr::everything(v4),
+                via: Some(subnet.gateway),
+            };
+            changes.push(Change {
+                container: container.clone(),
+                end: End {
+                    routes: vec![route],
+                    ..End::bare(Place::Running(container.clone()), interface)
+                },
+                up: None,
+                lost_addrs: Vec::new(),
+                lost_routes: Vec::new(),
+            });
+            break;
+        }
+    }
+    if !changes.is_empty() {
+        engine.raise(&Topology {
+            changes,
+            ..Topology::default()
+        })?;
+    }
+    Ok(())
 }
 
 /// The container's ends of its wires to a network that are there.

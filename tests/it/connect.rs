@@ -89,6 +89,34 @@ fn a_container_comes_to_a_network_and_leaves(host: &Host) {
     disconnect(host, "lan0", "a");
     reaches(host, "a", "10.9.0.3", false);
     reaches(host, "a", "10.8.0.2", true);
+    // Its way out was by that one, and is by the other now.
+    let defaults = "ip route show default; ip -6 route show default";
+    let routes = inside(host, "a", defaults);
+    assert!(routes.contains("via 10.8.0.1 dev eth1"), "{routes}");
+    assert!(routes.contains("via fd08::1 dev eth1"), "{routes}");
+    // One that it had not does not come.
+    host.tincan([
+        "link",
+        "set",
+        "a",
+        "eth1",
+        "--del-route",
+        "0.0.0.0/0@10.8.0.1",
+    ])
+    .ok();
+    connect(host, &["lan0", "a"]);
+    host.tincan([
+        "link",
+        "set",
+        "a",
+        "eth0",
+        "--del-route",
+        "0.0.0.0/0@10.9.0.1",
+    ])
+    .ok();
+    disconnect(host, "lan0", "a");
+    let routes = inside(host, "a", defaults);
+    assert!(routes.starts_with("default via fd08::1"), "{routes}");
     delete(host, &["a", "b", "alone"]);
     assert!(leases(host, "lan0").is_empty() && leases(host, "lan1").is_empty());
     remove(host, "lan0");
