@@ -359,3 +359,40 @@ pub fn clear(
     }
     failure.map_or(Ok(cleared), Err)
 }
+
+/// Takes away the host's ends of attachments of this state root of which nothing is written down, as where somebody has removed the state:
+/// a wire is made behind its record, and goes before it. Returns whose they were.
+///
+/// # Errors
+/// The first failure, after everything else was tried.
+pub fn clear_orphans(engine: &Engine) -> Result<Vec<AttachmentId>, EngineError> {
+    let failed = |cause: Refused| EngineError::Wire {
+        container: "host".to_owned(),
+        action: "find and delete the ends of wires whose attachments are gone".to_owned(),
+        cause,
+    };
+    let netlink = engine.host_netlink().map_err(|e| failed(e.into()))?;
+    let mut cleared = Vec::new();
+    let mut failure = None;
+    for link in wire::links(&netlink).map_err(failed)? {
+        let alias = link.alias.as_deref();
+        let id = alias.and_then(|it| AttachmentId::of_alias(it, engine.root.path()));
+        let Some(id) = id else {
+            continue;
+        };
+        match engine.root.attachments().load(&id) {
+            Ok(None) => {}
+            Ok(Some(_)) => continue,
+            Err(error) => {
+                failure = failure.or(Some(error.into()));
+                continue;
+            }
+        }
+        // Not by its name, which one that is just being made may have.
+        match gone_is_fine(wire::delete_by_index(&netlink, link.index)) {
+            Ok(()) => cleared.push(id),
+            Err(cause) => failure = failure.or(Some(failed(cause))),
+        }
+    }
+    failure.map_or(Ok(cleared), Err)
+}

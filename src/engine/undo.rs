@@ -484,9 +484,11 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
     if let Err(error) = clear_cut_wires(engine, &mut cleared) {
         failure = Some(error);
     }
-    match attachment::clear_dead(engine) {
-        Ok(all) => cleared.extend(all.into_iter().map(Cleared::Attachment)),
-        Err(error) => failure = Some(error),
+    for clear in [attachment::clear_dead, attachment::clear_orphans] {
+        match clear(engine) {
+            Ok(all) => cleared.extend(all.into_iter().map(Cleared::Attachment)),
+            Err(error) => failure = Some(error),
+        }
     }
     // Those of the containers above are given back by now.
     for network in networks.all()? {

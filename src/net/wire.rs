@@ -83,11 +83,7 @@ pub fn furnish_both(wire: &Wire, sites: [Site; 2], indices: [u32; 2]) -> Result<
         });
     if furnished.is_err() {
         // The first error is the one to tell; the peer goes with the link.
-        let mut link = LinkMessage::default();
-        link.header.index = indices[0];
-        let _ = sites[0]
-            .netlink
-            .request(Request::new(RouteNetlinkMessage::DelLink(link), 0));
+        let _ = delete_by_index(sites[0].netlink, indices[0]);
     }
     furnished
 }
@@ -585,6 +581,17 @@ fn route_message(index: u32, route: &Route) -> RouteMessage {
 /// that goes takes its links with it for nothing.
 pub fn delete(netlink: &Netlink, name: &LinkName) -> Result<(), Refused> {
     let link = LinkUnspec::new_with_name(name.as_str()).build();
+    netlink
+        .request(Request::new(RouteNetlinkMessage::DelLink(link), 0))
+        .map(drop)
+}
+
+/// The same by its number, which no other link has after it.
+///
+/// # Errors
+/// ENODEV where there is none of this number.
+pub fn delete_by_index(netlink: &Netlink, index: u32) -> Result<(), Refused> {
+    let link = LinkUnspec::new_with_index(index).build();
     netlink
         .request(Request::new(RouteNetlinkMessage::DelLink(link), 0))
         .map(drop)

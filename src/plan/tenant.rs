@@ -51,6 +51,17 @@ impl AttachmentId {
         )
     }
 
+    /// Whose end of a wire has this alias, if it is an attachment's of this state root.
+    pub fn of_alias(alias: &str, root: &Path) -> Option<Self> {
+        let rest = alias.strip_prefix("tincan cni:")?;
+        let rest = rest.strip_suffix(&format!("@{}", root.display()))?;
+        let (container, interface) = rest.split_once('/')?;
+        Some(AttachmentId {
+            container: container.parse().ok()?,
+            interface: interface.parse().ok()?,
+        })
+    }
+
     /// What the host's end of its wire is called. `attempt` counts the names that were taken.
     pub fn port_name(&self, attempt: u32) -> LinkName {
         hashed_link_name(&format!("{self}/{attempt}"))

@@ -548,6 +548,13 @@ fn of_a_namespace_that_is_gone_nothing_is_left(host: &Host) {
         !host.sh("ip -br link").contains("veth-")
     });
     call(host, add("c1"), &config());
+    // Of whose record somebody has made away with, the wire tells whose it was.
+    host.sh("rm -r /run/tincan/.attachments");
+    let cleared = host.tincan(["gc"]).ok();
+    assert!(cleared.starts_with("attachment c1@eth0\n"), "{cleared}");
+    assert_eq!(links(host, "c1"), "lo\n");
+    assert_eq!(tenants(host), Vec::<String>::new());
+    call(host, add("c1"), &config());
     // Whose wire somebody has taken away, that is there still.
     host.sh("ip -n c1 link del eth0");
     assert_eq!(host.tincan(["gc"]).ok(), "");
