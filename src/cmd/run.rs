@@ -349,7 +349,8 @@ pub fn over_rootfs(
             cwd: PathBuf::from("/"),
             terminal: rootfs.tty,
             tun: rootfs.tun,
-            hostname: name.as_str(),
+            // The kernel takes no longer one (uname(2)), and a container may have a longer name.
+            hostname: name.as_str().get(..64).unwrap_or(name.as_str()),
             shared,
         },
         engine.layout()?,

@@ -139,6 +139,12 @@ fn a_host_name_is_the_containers_own(host: &Host) {
     let own = host.sh("hostname");
     let name = ["--hostname", "web.example"];
     assert_eq!(said(host, &name, &["hostname"]), "web.example\n");
+    // A container's name may be longer.
+    let long = ["--name", LONG];
+    assert_eq!(
+        said(host, &long, &["hostname"]),
+        format!("{}\n", &LONG[..64])
+    );
     let over_host = ["run", "--hostname", "web.example", "--", "hostname"];
     assert_eq!(host.tincan(over_host).ok(), "web.example\n");
     assert_eq!(host.sh("hostname"), own);
