@@ -61,24 +61,37 @@ fn find(directory: &Path, name: &str, path: &str) -> Result<PluginNetwork, Usage
     let failed = |path: &Path, why: String| {
         Usage::new(format!("--cni {name}: {}: {why}", path.display()), hint)
     };
-    let mut files = Vec::new();
-    for entry in
-        std::fs::read_dir(directory).map_err(|cause| failed(directory, cause.to_string()))?
-    {
-        let file = entry
-            .map_err(|cause| failed(directory, cause.to_string()))?
-            .path();
-        let extension = file.extension().and_then(|it| it.to_str());
-        if matches!(extension, Some("conflist" | "conf" | "json")) {
-            files.push(file);
+    let files_in = |directory: &Path, extensions: &[&str]| -> Result<Vec<PathBuf>, Usage> {
+        let unread = |cause: std::io::Error| failed(directory, cause.to_string());
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(unread)? {
+            let file = entry.map_err(unread)?.path();
+            let extension = file.extension().and_then(|it| it.to_str());
+            if extension.is_some_and(|it| extensions.contains(&it)) {
+                files.push(file);
+            }
         }
-    }
-    files.sort();
+        files.sort();
+        Ok(files)
+    };
+    let read = |file: &Path| std::fs::read(file).map_err(|cause| failed(file, cause.to_string()));
     let mut names = Vec::new();
-    for file in files {
-        let text = std::fs::read(&file).map_err(|cause| failed(&file, cause.to_string()))?;
-        match PluginNetwork::parse(&text, path) {
-            Ok(network) if network.name == name => return Ok(network),
+    for file in files_in(directory, &["conflist", "conf", "json"])? {
+        match PluginNetwork::parse(&read(&file)?, path) {
+            Ok(mut network) if network.name == name => {
+                // More of its plugins, each in a file (libcni, `NetworkPluginConfsFromFiles`).
+                let more = directory.join(name);
+                if network.takes_more && !name.contains('/') && more.is_dir() {
+                    for file in files_in(&more, &["conf"])? {
+                        let added = network.add(&read(&file)?);
+                        added.map_err(|error| failed(&file, error.to_string()))?;
+                    }
+                }
+                if network.plugins.is_empty() {
+                    return Err(failed(&file, "has no plugins".to_owned()));
+                }
+                return Ok(network);
+            }
             Ok(network) => names.push(network.name),
             // Another one's, unless that is its name.
             Err(error) if file.file_stem().is_some_and(|stem| stem == name) => {

@@ -30,6 +30,9 @@ pub struct PluginNetwork {
     pub publish: Vec<Publish>,
     /// What the plugins have answered to ADD, once they have.
     pub result: Option<Value>,
+    /// Whether more plugins can be in files of their own, beside the list.
+    #[serde(skip)]
+    pub takes_more: bool,
 }
 
 impl PluginNetwork {
@@ -42,8 +45,11 @@ impl PluginNetwork {
         let value: Map<String, Value> = serde_json::from_slice(text)
             .map_err(|cause| BadList(format!("is no JSON: {cause}")))?;
         let word = |of: &Map<String, Value>, key: &str| of.get(key)?.as_str().map(str::to_owned);
+        let is_alone = value.contains_key("type") && !value.contains_key("plugins");
+        let is_closed = value.get("loadOnlyInlinedPlugins") == Some(&Value::Bool(true));
         let plugins = match value.get("plugins") {
-            None if value.contains_key("type") => vec![value.clone()],
+            None if is_alone => vec![value.clone()],
+            None if !is_closed => Vec::new(),
             Some(Value::Array(plugins)) if !plugins.is_empty() => {
                 let plugin = |it: &Value| it.as_object().cloned();
                 let plugins = plugins.iter().map(plugin).collect::<Option<_>>();
@@ -51,12 +57,7 @@ impl PluginNetwork {
             }
             _ => return Err(bad("has no plugins")),
         };
-        for plugin in &plugins {
-            match word(plugin, "type") {
-                Some(kind) if !kind.is_empty() && !kind.contains('/') => {}
-                _ => return Err(bad("has a plugin without a type")),
-            }
-        }
+        plugins.iter().try_for_each(check)?;
         Ok(PluginNetwork {
             name: word(&value, "name").ok_or_else(|| bad("has no name"))?,
             version: version(&value)?,
@@ -65,7 +66,20 @@ impl PluginNetwork {
             interface: None,
             publish: Vec::new(),
             result: None,
+            takes_more: !is_alone && !is_closed,
         })
+    }
+
+    /// Adds one more plugin, which is in a file of its own (section 1, `loadOnlyInlinedPlugins`).
+    ///
+    /// # Errors
+    /// [`BadList`] where it is none.
+    pub fn add(&mut self, text: &[u8]) -> Result<(), BadList> {
+        let plugin: Map<String, Value> = serde_json::from_slice(text)
+            .map_err(|cause| BadList(format!("is no JSON: {cause}")))?;
+        check(&plugin)?;
+        self.plugins.push(plugin);
+        Ok(())
     }
 
     /// The programs that it takes, in the order of ADD.
@@ -123,6 +137,15 @@ fn version(list: &Map<String, Value>) -> Result<String, BadList> {
 
 /// The capability of leading ports.
 const PORTS: &str = "portMappings";
+
+/// Refuses a plugin that names no program.
+fn check(plugin: &Map<String, Value>) -> Result<(), BadList> {
+    let program = program(plugin);
+    if program.is_empty() || program.contains('/') {
+        return Err(BadList("has a plugin without a type".to_owned()));
+    }
+    Ok(())
+}
 
 /// The program of a plugin.
 pub fn program(plugin: &Map<String, Value>) -> &str {
@@ -191,6 +214,12 @@ mod tests {
         let alone = r#"{"cniVersion": "0.4.0", "name": "n", "type": "ptp"}"#;
         let alone = PluginNetwork::parse(alone.as_bytes(), "").unwrap();
         assert_eq!(alone.programs().collect::<Vec<_>>(), ["ptp"]);
+        assert!(network.takes_more && !alone.takes_more);
+        network.add(br#"{"type": "tuning"}"#).unwrap();
+        assert_eq!(network.programs().last(), Some("tuning"));
+        for wrong in ["{", "[]", r#"{"type": ""}"#] {
+            assert!(network.add(wrong.as_bytes()).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -225,7 +254,8 @@ mod tests {
     fn what_is_no_list_is_refused() {
         for (text, why) in [
             ("{", "is no JSON"),
-            ("{}", "has no plugins"),
+            ("{}", "has no name"),
+            (r#"{"loadOnlyInlinedPlugins": true}"#, "has no plugins"),
             (r#"{"plugins": []}"#, "has no plugins"),
             (r#"{"plugins": [{}]}"#, "has a plugin without a type"),
             (

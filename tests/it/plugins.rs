@@ -253,6 +253,33 @@ fn each_plugin_is_called_in_its_turn(host: &Host) {
             format!("DEL first a eth1 netns {second}"),
         ]
     );
+    // With more plugins in files of their own, unless the list says that it is whole.
+    let more = host.dir().join("conf/n");
+    fs::create_dir(&more).unwrap();
+    for (file, kind) in [("2.conf", "second"), ("1.conf", "first"), ("3.txt", "no")] {
+        fs::write(more.join(file), json!({"type": kind}).to_string()).unwrap();
+    }
+    let mut closed = list("n");
+    closed["loadOnlyInlinedPlugins"] = json!(true);
+    let open = json!({"cniVersion": "1.0.0", "name": "n"});
+    let run = ["run", "--name", "a", "--cni", "n", "--", "true"];
+    for (list, programs) in [
+        (list("n"), &["first", "second", "first", "second"][..]),
+        (open, &["first", "second"]),
+        (closed, &["first", "second"]),
+    ] {
+        configure(host, &[list], &[]);
+        with_plugins(host, &run).ok();
+        let adds = told().into_iter().filter(|line| line.starts_with("ADD "));
+        let called: Vec<String> = adds
+            .filter_map(|it| Some(it.split(' ').nth(1)?.to_owned()))
+            .collect();
+        assert_eq!(called, programs);
+    }
+    fs::write(more.join("1.conf"), "{}").unwrap();
+    configure(host, &[list("n")], &[]);
+    refused(host, &run, "conf/n/1.conf: has a plugin without a type");
+    fs::remove_dir_all(&more).unwrap();
     // One that says no: all are undone, and nothing is left.
     fs::write(host.dir().join("bin/refuse.second"), "").unwrap();
     let refusal = "CNI network n: second ADD: not today; nor tomorrow";
