@@ -74,7 +74,14 @@ fn create(interface: &Interface, host: &Netlink, site: Site) -> Result<(), Faile
             )
             .map_err(moving)?;
         }
-        kind => once_free(|| create_link(interface, kind, host, site)).map_err(creating())?,
+        kind => {
+            let taken: &[Errno] = match kind {
+                // Beside one that has the parent to itself (passthru) there is no other (`macvlan_common_newlink`, drivers/net/macvlan.c).
+                InterfaceKind::Macvlan { .. } => &[Errno::EINVAL],
+                _ => &[],
+            };
+            once_free(taken, || create_link(interface, kind, host, site)).map_err(creating())?;
+        }
     }
     Ok(())
 }
@@ -118,26 +125,26 @@ fn furnish(interface: &Interface, site: Site) -> Result<(), Failed> {
         let request = Request::new(RouteNetlinkMessage::SetLink(up), 0);
         site.netlink.request(request).map(drop)
     };
-    once_free(raise).map_err(failed(format!("raise the interface {}", end.name)))?;
+    once_free(&[], raise).map_err(failed(format!("raise the interface {}", end.name)))?;
     wire::furnish(end, 0, wire::Raise::No, site, index)?;
     // A parent can be down, and nobody has opened the tap yet: that is no fault of the container's.
     wire::settle(end, 0, false, site.netlink, index)
 }
 
-/// Does what wants a tag, a number or a link-layer address to itself. The link that had it may be one of a container that has just
-/// ended, which the kernel frees some ten milliseconds later: that is waited for.
-fn once_free(mut deed: impl FnMut() -> Result<(), Refused>) -> Result<(), Refused> {
+/// Does what wants a tag, a number, a link-layer address or a parent to itself. The link that had it may be one of a container that has just
+/// ended, which the kernel frees some ten milliseconds later: that is waited for. `taken` is what the kernel says so beside the usual.
+fn once_free(
+    taken: &[Errno],
+    mut deed: impl FnMut() -> Result<(), Refused>,
+) -> Result<(), Refused> {
     const LONGEST: Duration = Duration::from_millis(500);
     const INTERVAL: Duration = Duration::from_millis(2);
+    const USUAL: [Errno; 3] = [Errno::EEXIST, Errno::EADDRINUSE, Errno::EBUSY];
+    let is_taken = |errno: Errno| USUAL.contains(&errno) || taken.contains(&errno);
     let since = Instant::now();
     loop {
         match deed() {
-            Err(refused)
-                if matches!(
-                    refused.errno,
-                    Errno::EEXIST | Errno::EADDRINUSE | Errno::EBUSY
-                ) && since.elapsed() < LONGEST =>
-            {
+            Err(refused) if is_taken(refused.errno) && since.elapsed() < LONGEST => {
                 std::thread::sleep(INTERVAL);
             }
             other => return other,

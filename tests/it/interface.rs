@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Case> {
     tests![
         a_macvlan_is_on_its_parents_network needs [Root, Macvlan],
         a_private_macvlan_reaches_no_other needs [Root, Macvlan],
+        a_parent_that_one_had_to_itself_is_the_next_ones needs [Root, Macvlan],
         an_interface_may_have_its_parents_name needs [Root, Macvlan],
         an_ipvlan_is_on_its_parents_network needs [Root, Ipvlan],
         a_vlan_is_on_its_parents_tagged_network needs [Root, Vlan],
@@ -64,6 +65,26 @@ fn a_macvlan_is_on_its_parents_network(host: &Host) {
     }
     assert!(host.tincan(["list"]).ok().contains("eth0 192.0.2.7/24"));
     host.tincan(["delete", "--force", "web"]).ok();
+    no_world(host);
+}
+
+fn a_parent_that_one_had_to_itself_is_the_next_ones(host: &Host) {
+    world(host);
+    let net = |mode: &str| format!("macvlan:p0,192.0.2.7/24,fd00:2::7/64,mode={mode}");
+    // One after the other, each while the kernel still frees the one before.
+    for mode in ["bridge", "passthru", "passthru", "vepa", "passthru"] {
+        let run = ["run", "--net", &net(mode), "--", "sh", "-c", PING_BOTH];
+        host.tincan(run).ok();
+    }
+    let stay = ["run", "-d", "--name", "a", "--net", &net("passthru")];
+    host.tincan([&stay[..], &["--", "sleep", "1000"]].concat())
+        .ok();
+    refused(
+        host,
+        &["run", "--net", "macvlan:p0", "--", "true"],
+        "create the interface eth0 (macvlan:p0): Invalid argument",
+    );
+    host.tincan(["delete", "--force", "a"]).ok();
     no_world(host);
 }
 
