@@ -1,9 +1,11 @@
 //! The names of a container: its own, those that others know it by, and those that it knows.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::Usage;
 use crate::engine::hold::Engine;
+use crate::engine::state::State;
 use crate::plan::hosts::{AddedHost, DomainName, HostName, OwnFiles};
 use crate::plan::name::ContainerName;
 use crate::plan::net::NetSpec;
@@ -51,12 +53,19 @@ impl Names {
         }
         let mut networks: Vec<NetworkName> = Vec::new();
         for spec in specs {
-            if let NetSpec::Network(spec) = spec
-                && !networks.contains(&spec.network)
-            {
-                networks.push(spec.network.clone());
+            match spec {
+                NetSpec::Network(spec) => networks.push(spec.network.clone()),
+                // Whose namespace it has, on whose networks it is.
+                NetSpec::Container(other) => {
+                    let state = engine.root.load(other);
+                    let leases = state.iter().flat_map(State::leases);
+                    networks.extend(leases.map(|lease| lease.network.clone()));
+                }
+                _ => {}
             }
         }
+        let mut known = BTreeSet::new();
+        networks.retain(|network| known.insert(network.clone()));
         let asked =
             !(self.add_host.is_empty() && self.dns.is_empty() && self.dns_search.is_empty());
         if asked && !node.has_own_root() {

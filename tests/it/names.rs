@@ -11,6 +11,7 @@ pub fn tests() -> Vec<Case> {
         the_outside_is_asked_where_it_is_said,
         a_host_name_is_the_containers_own,
         a_host_name_is_known_to_its_container needs [Nftables],
+        who_shares_a_network_knows_its_names needs [Nftables],
         a_bundle_has_names_as_well needs [Root, Nftables],
         wrong_names_are_refused,
     ]
@@ -174,6 +175,46 @@ fn a_host_name_is_known_to_its_container(host: &Host) {
     }
     delete(host, &["web", "db"]);
     remove(host, "lan0");
+}
+
+fn who_shares_a_network_knows_its_names(host: &Host) {
+    for subnets in SUBNETS {
+        create(host, &subnets);
+    }
+    stay(host, "one", &["--net", "lan0"]);
+    stay(host, "both", &["--net", "lan0", "--net", "lan1"]);
+    stay(host, "beside-one", &["--net", "container:one"]);
+    stay(host, "beside-both", &["--net", "container:both"]);
+    let far = ["--net", "container:one", "--add-host", "far:192.0.2.7"];
+    stay(host, "beside-far", &far);
+    stay(host, "db", &["--net", "lan1"]);
+    for (from, name, times) in [
+        ("beside-one", "one", 2),
+        ("beside-one", "both", 2),
+        ("beside-one", "db", 0),
+        ("beside-both", "one", 2),
+        ("beside-both", "both", 4),
+        ("beside-both", "db", 2),
+        ("beside-far", "both", 2),
+        ("beside-far", "far", 1),
+        // It has no address of its own.
+        ("one", "beside-one", 0),
+    ] {
+        assert_eq!(known(host, from, name), times, "{name} in {from}");
+    }
+    host.tincan(["exec", "beside-both", "ping", "-q", "-c1", "-W5", "db"])
+        .ok();
+    let all = [
+        "beside-one",
+        "beside-both",
+        "beside-far",
+        "one",
+        "both",
+        "db",
+    ];
+    delete(host, &all);
+    remove(host, "lan0");
+    remove(host, "lan1");
 }
 
 fn a_bundle_has_names_as_well(host: &Host) {
