@@ -431,6 +431,12 @@ impl FromStr for LinkEnd {
             Some((name, rest)) if interface::kind_of(rest).is_some() => {
                 Ok(LinkEnd::Interface(name.parse()?, Box::new(rest.parse()?)))
             }
+            Some((name, rest)) if rest.parse::<NetworkSpec>().is_ok() => {
+                let why = format!(
+                    "is a place on a network, where `tincan network connect {rest} {name}` puts a container"
+                );
+                Err(BadWord::new("end", rest, why, "ns1=172.16.0.1/16"))
+            }
             _ => value.parse().map(LinkEnd::Wire),
         }
     }

@@ -125,6 +125,10 @@ fn what_cannot_be_added_is_told(host: &Host) {
         ("b=macvlan:p0", "container b does not exist"),
         ("host=macvlan:p0", "means the host itself"),
         ("a=10.0.0.1/24", "the wire of a has one end"),
+        (
+            "a=lan0,10.9.0.7",
+            "`tincan network connect lan0,10.9.0.7 a` puts a container",
+        ),
         ("a=macvlan:p0,mode=x", "`x`"),
     ] {
         refused(host, &add(value), why);
