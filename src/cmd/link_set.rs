@@ -11,6 +11,7 @@ use super::net::HOST;
 use super::{Usage, net};
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
+use crate::engine::state::InterfaceRecord;
 use crate::engine::user::Need;
 use crate::net::netlink::Netlink;
 use crate::net::wire::{self, Link};
@@ -194,6 +195,18 @@ impl Set {
                 };
                 return Err(net::in_use(addr.ip, &place, &owner).into());
             }
+        }
+        let interfaces = engine.root.interfaces(&state);
+        let is_on_parents = |it: &InterfaceRecord| {
+            it.interface.as_str() == link.name && it.kind.is_on_parents_network()
+        };
+        if self.container.as_str() != HOST
+            && interfaces
+                .map_err(EngineError::from)?
+                .iter()
+                .any(is_on_parents)
+        {
+            net::check_unused(&*engine.host_netlink()?, &self.addrs, "on the host")?;
         }
         let is_kept = |addr: &IfAddr| !self.lost_addrs.iter().any(|lost| lost.ip == addr.ip);
         let is_lasting = |ip: IpAddr| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());

@@ -83,7 +83,10 @@ pub fn check_new(
 }
 
 /// Refuses addresses that a link of a namespace has.
-fn check_unused(inside: &Netlink, addrs: &[IfAddr], place: &str) -> Result<(), NetworkError> {
+///
+/// # Errors
+/// [`NetworkError::InUse`].
+pub fn check_unused(inside: &Netlink, addrs: &[IfAddr], place: &str) -> Result<(), NetworkError> {
     for addr in addrs {
         let owner = wire::owner_of(inside, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
         if let Some(owner) = owner {
@@ -846,13 +849,8 @@ fn check_possible(host: &Netlink, spec: &InterfaceSpec) -> Result<(), NetworkErr
         let (what, device) = (what(), parent.clone());
         return Err(NetworkError::NotToLend { what, device, why });
     }
-    if !matches!(spec.kind, InterfaceKind::Vxlan { .. }) {
-        for addr in &spec.wire.addrs {
-            let owner = wire::owner_of(host, addr.ip).map_err(|cause| asking(addr.ip, cause))?;
-            if let Some(owner) = owner {
-                return Err(in_use(addr.ip, "on the host", &owner));
-            }
-        }
+    if spec.kind.is_on_parents_network() {
+        check_unused(host, &spec.wire.addrs, "on the host")?;
     }
     Ok(())
 }

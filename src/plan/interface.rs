@@ -256,6 +256,16 @@ impl InterfaceKind {
         }
     }
 
+    /// Whether it is on the network that its parent is on, with the host's own addresses.
+    pub fn is_on_parents_network(&self) -> bool {
+        matches!(
+            self,
+            InterfaceKind::Macvlan { .. }
+                | InterfaceKind::Ipvlan { .. }
+                | InterfaceKind::Vlan { .. }
+        )
+    }
+
     /// How a link of the host's was that comes back.
     pub fn loan(&self) -> Option<&Loan> {
         match self {

@@ -133,6 +133,15 @@ fn what_cannot_be_added_is_told(host: &Host) {
     ] {
         refused(host, &add(value), why);
     }
+    // It is on the network of the host's own addresses.
+    for words in [
+        &["add", "a=macvlan:p0,192.0.2.1/24"][..],
+        &["set", "a", "eth0", "--addr", "192.0.2.1/24"],
+        &["set", "a", "eth0", "--addr", "fd00:2::1/64"],
+    ] {
+        let change = [&["link"], words].concat();
+        refused(host, &change, "is in use on the host: link p0");
+    }
     let two = ["link", "add", "a=macvlan:p0", "a=10.0.0.1/24"];
     refused(host, &two, "has no other end");
     let nothing = ["link", "del", "a", "eth7"];
