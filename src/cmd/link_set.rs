@@ -11,13 +11,14 @@ use super::net::HOST;
 use super::{Usage, net};
 use crate::engine::error::EngineError;
 use crate::engine::hold::{Engine, enter_running};
-use crate::engine::state::InterfaceRecord;
+use crate::engine::publish;
+use crate::engine::state::{InterfaceRecord, Undo};
 use crate::engine::user::Need;
 use crate::net::netlink::Netlink;
 use crate::net::wire::{self, Link};
 use crate::plan::name::{BadWord, ContainerName, IfAddr, LinkName, Mac};
 use crate::plan::net::{check_address, check_mtu, parse_mtu, parse_route};
-use crate::plan::topology::{Change, End, EndAddr, Place, Route, Topology};
+use crate::plan::topology::{Change, End, EndAddr, LastingLink, Place, Route, Topology};
 
 /// The arguments of `tincan link set`.
 #[derive(Debug, clap::Args)]
@@ -125,8 +126,46 @@ pub fn run(args: Set, engine: &Engine) -> anyhow::Result<ExitCode> {
     if args.dry_run.is_asked() {
         return args.dry_run.print(engine, &topology);
     }
+    if let Some(mac) = args.mac {
+        let change = &topology.changes[0];
+        keep_known(engine, &change.container, &change.end, mac)?;
+    }
     engine.raise(&topology)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes down the link-layer address that a link will have, where it is by that that a container's journal knows it. The one that it has stays
+/// there as well: the kernel can refuse the new one.
+fn keep_known(
+    engine: &Engine,
+    container: &ContainerName,
+    end: &End,
+    mac: Mac,
+) -> Result<(), EngineError> {
+    let state = engine.root.load(container)?;
+    let is_it = |link: &LastingLink| {
+        link.interface == end.name
+            && link.netns.is_none() == (end.at == Place::Host)
+            && link.mac.is_some()
+    };
+    let known = state.undo.iter().filter_map(|deed| match deed {
+        Undo::Link(link) if is_it(link) => Some(LastingLink {
+            mac: Some(mac),
+            ..link.clone()
+        }),
+        _ => None,
+    });
+    let known: Vec<Undo> = known.map(Undo::Link).collect();
+    if known.is_empty() {
+        return Ok(());
+    }
+    publish::journal(engine, &state, |undo| {
+        for deed in known {
+            if !undo.contains(&deed) {
+                undo.push(deed);
+            }
+        }
+    })
 }
 
 impl Set {

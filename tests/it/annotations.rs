@@ -174,6 +174,15 @@ fn what_comes_to_a_namespace_that_is_joined_goes_with_the_container(host: &Host)
             assert!(said.contains(line), "{line}: {said}");
         }
         assert!(host.sh("ip -n blue -br link").contains("tap9 "));
+        // By its link-layer address each is known, whatever that is by then.
+        for (number, [container, link]) in [["c1", "tap9"], ["c1", "eth2"], ["host", "veth-c1"]]
+            .iter()
+            .enumerate()
+        {
+            let mac = format!("02:00:00:00:00:0{number}");
+            host.tincan(["link", "set", container, link, "--mac", &mac])
+                .ok();
+        }
         if ended {
             host.tincan(["kill", "c1", "KILL"]).ok();
         }
