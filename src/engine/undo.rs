@@ -601,6 +601,11 @@ pub fn clear_interface(
     let came_back = loan::end(engine, state, ours)?;
     if !came_back && engine.root.status(state) != Status::Stopped {
         delete_link(engine, &state.id, &record.interface)?;
+        // In a namespace that is joined, what has its name from now on is somebody else's.
+        let is_its = |deed: &Undo| matches!(deed, Undo::Link(link) if link.netns.is_some() && link.interface == record.interface);
+        if state.undo.iter().any(is_its) {
+            publish::journal(engine, state, |undo| undo.retain(|deed| !is_its(deed)))?;
+        }
     }
     Ok(engine.root.forget_interface(&state.id, record)?)
 }

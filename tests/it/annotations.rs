@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Case> {
     tests![
         annotations_are_links_before_those_of_the_command_line,
         a_namespace_that_is_joined_gets_links_and_loses_them needs [Root, Nftables],
+        what_comes_in_place_of_a_link_is_somebody_elses needs [Root, Macvlan],
         what_comes_to_a_namespace_that_is_joined_goes_with_the_container needs [Root, Nftables],
         of_a_namespace_that_is_gone_nothing_is_left needs [Root],
         a_port_is_published_by_annotation needs [Root, Nftables],
@@ -193,6 +194,28 @@ fn what_comes_to_a_namespace_that_is_joined_goes_with_the_container(host: &Host)
     }
     host.tincan(["delete", "--force", "other"]).ok();
     remove(host, "lan0");
+    remove_it(host);
+}
+
+/// A macvlan that has its parent's address has none by which it is known again.
+fn what_comes_in_place_of_a_link_is_somebody_elses(host: &Host) {
+    somebodys_namespace(host);
+    let bundle = annotated(host, "bundle", json!({}), Some("/run/netns/blue"));
+    quietly(host, &["create", "-b", &bundle, "c1"]);
+    host.tincan(["start", "c1"]).ok();
+    host.tincan(["link", "add", "c1=macvlan:outer,mode=passthru,name=x"])
+        .ok();
+    host.tincan(["link", "del", "c1", "x"]).ok();
+    host.sh("ip -n blue link add x type veth peer name y");
+    host.tincan(["delete", "--force", "c1"]).ok();
+    host.sh("ip -n blue link del x");
+    // What is there still goes.
+    quietly(host, &["create", "-b", &bundle, "c1"]);
+    host.tincan(["start", "c1"]).ok();
+    host.tincan(["link", "add", "c1=macvlan:outer,mode=passthru,name=x"])
+        .ok();
+    host.tincan(["delete", "--force", "c1"]).ok();
+    assert!(!host.sh("ip -n blue -br link").contains("x@"));
     remove_it(host);
 }
 
