@@ -139,11 +139,11 @@ impl Attachments<'_> {
         }
     }
 
-    /// All attachments, in their order.
+    /// Which attachments there are, in their order.
     ///
     /// # Errors
-    /// When one cannot be read.
-    pub fn all(&self) -> Result<Vec<Attachment>, StateError> {
+    /// When the directory cannot be read.
+    fn ids(&self) -> Result<Vec<AttachmentId>, StateError> {
         let names = entries(&self.path)?;
         let mut ids: Vec<AttachmentId> = names
             .iter()
@@ -151,12 +151,7 @@ impl Attachments<'_> {
             .filter_map(|name| name.parse().ok())
             .collect();
         ids.sort();
-        let loaded = ids.iter().map(|id| self.load(id));
-        Ok(loaded
-            .collect::<Result<Vec<_>, _>>()?
-            .into_iter()
-            .flatten()
-            .collect())
+        Ok(ids)
     }
 
     /// Those that were never written to the end, with the process that was at it.
@@ -348,7 +343,17 @@ pub fn clear(
 ) -> Result<Vec<AttachmentId>, EngineError> {
     let mut cleared = Vec::new();
     let mut failure = None;
-    for attachment in engine.root.attachments().all()? {
+    let attachments = engine.root.attachments();
+    for id in attachments.ids()? {
+        let attachment = match attachments.load(&id) {
+            Ok(Some(attachment)) => attachment,
+            // Taken off by somebody else since.
+            Ok(None) => continue,
+            Err(error) => {
+                failure = failure.or(Some(error.into()));
+                continue;
+            }
+        };
         if attachment.is_being_made() || !is_out(&attachment) {
             continue;
         }

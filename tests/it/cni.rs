@@ -671,6 +671,19 @@ fn gc_leaves_those_that_are_told(host: &Host) {
     told["cni.dev/valid-attachments"] = Value::Null;
     call(host, gc, &told);
     assert_eq!(links(host, "c2"), "lo\n");
+    // One that cannot be read is told of, and keeps none of the others.
+    for name in ["c2", "c3"] {
+        call(host, add(name), &config());
+    }
+    let record = "/run/tincan/.attachments/c2@eth0/attachment.json";
+    host.sh(&format!("mv {record} record; echo '{{' >{record}"));
+    wrong(host, gc, &told, 5, "c2@eth0/attachment.json: ");
+    assert_eq!(links(host, "c3"), "lo\n");
+    let broken = host.tincan(["gc"]).fails(125);
+    assert!(broken.contains("c2@eth0/attachment.json: "), "{broken}");
+    host.sh(&format!("mv record {record}"));
+    call(host, gc, &told);
+    assert_eq!(links(host, "c2"), "lo\n");
     other["cni.dev/valid-attachments"] = json!([]);
     call(host, gc, &other);
     assert_eq!(links(host, "c1"), "lo\n");
