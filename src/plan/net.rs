@@ -805,7 +805,7 @@ pub fn check_address(addr: &IfAddr) -> Result<(), BadWord> {
     }
 }
 
-/// A route, as `PREFIX` or `PREFIX@HOP`.
+/// A route, as `PREFIX` or `PREFIX@HOP`; to everywhere also as `default@HOP`, as ip-route(8) has it.
 ///
 /// # Errors
 /// [`BadWord`] for what is neither.
@@ -814,11 +814,14 @@ pub fn parse_route(value: &str) -> Result<Route, BadWord> {
         .split_once('@')
         .map_or((value, None), |(to, via)| (to, Some(via)));
     let bad = |why| BadWord::new("route", value, why, "route=10.0.0.0/8@172.16.0.2");
-    let to: IfAddr = to.parse().map_err(|_| bad("has no prefix to go to"))?;
     let via: Option<IpAddr> = via
         .map(str::parse)
         .transpose()
         .map_err(|_| bad("has a next hop that is no IP address"))?;
+    let to: IfAddr = match (to, via) {
+        ("default", Some(via)) => IfAddr::everything(via.is_ipv4()),
+        _ => to.parse().map_err(|_| bad("has no prefix to go to"))?,
+    };
     if via.is_some_and(|via| via.is_ipv4() != to.ip.is_ipv4()) {
         return Err(bad("mixes IPv4 and IPv6"));
     }

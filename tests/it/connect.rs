@@ -111,7 +111,7 @@ fn a_container_comes_to_a_network_and_leaves(host: &Host) {
         "a",
         "eth0",
         "--del-route",
-        "0.0.0.0/0@10.9.0.1",
+        "default@10.9.0.1",
     ])
     .ok();
     disconnect(host, "lan0", "a");

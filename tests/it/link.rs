@@ -409,6 +409,10 @@ fn a_change_that_cannot_be_is_told(host: &Host) {
             "has no prefix to go to",
         ),
         (
+            &["a", "eth0", "--route", "default"],
+            "has no prefix to go to",
+        ),
+        (
             &["host", "lan0", "--up"],
             "is no end of a running container's wire",
         ),
