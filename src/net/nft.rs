@@ -50,6 +50,9 @@ const VERDICT: u32 = 0;
 /// How many elements one message has: its list's length is a number of 16 bits, and one takes about 100 bytes.
 const ELEMENTS: usize = 500;
 
+/// How many one batch has: a message of a socket's is no longer than what it may have under way (net.core.wmem_default, socket(7): 212992).
+const BATCH: usize = 1000;
+
 /// The maps of published ports for a family.
 struct Ports {
     /// Their names: where one address alone is asked for, where any is, and where many ports keep their numbers.
@@ -112,7 +115,11 @@ impl Ports {
 
 /// The text of a network's table's name.
 pub fn table_name(network: &Network) -> String {
-    format!("tincan-{}", network.bridge)
+    table_of(&network.bridge)
+}
+
+fn table_of(bridge: &LinkName) -> String {
+    format!("tincan-{bridge}")
 }
 
 /// Whether the kernel, or a module that it loads for the asking, has nftables with tables for both families.
@@ -130,13 +137,17 @@ pub fn is_supported() -> bool {
 /// # Errors
 /// Where the kernel has no nftables, or will not tell.
 pub fn is_there(network: &Network) -> io::Result<bool> {
+    is_table_there(&network.bridge)
+}
+
+fn is_table_there(bridge: &LinkName) -> io::Result<bool> {
     let mut batch = Batch::default();
     let mut name = Attributes::default();
-    name.text(1, &table_name(network)); // NFTA_TABLE_NAME
+    name.text(1, &table_of(bridge)); // NFTA_TABLE_NAME
     batch.message(GET_TABLE, libc::NLM_F_ACK, &name);
     match batch.exchange(false) {
         Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) if is_absent(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -275,9 +286,13 @@ const LOOPBACK: [(IpAddr, u8); 2] = [
 /// Leads published ports of the host's to a container.
 ///
 /// # Errors
-/// When the network's table is not there, or the kernel refuses: EEXIST where a port leads elsewhere already.
+/// When the network's table is not there, or the kernel refuses: EEXIST where a port leads elsewhere already. Of very many some may lead there
+/// then.
 pub fn publish(bridge: &LinkName, published: &[&Published]) -> io::Result<()> {
-    each_element(bridge, published, NEW_ELEMENT, libc::NLM_F_CREATE)
+    let all = all_elements(published);
+    all.chunks(BATCH).try_for_each(|some| {
+        change_elements(bridge, some, NEW_ELEMENT, libc::NLM_F_CREATE).exchange(true)
+    })
 }
 
 /// Whether all of them lead somewhere.
@@ -285,11 +300,16 @@ pub fn publish(bridge: &LinkName, published: &[&Published]) -> io::Result<()> {
 /// # Errors
 /// When the kernel will not tell.
 pub fn leads(bridge: &LinkName, published: &[&Published]) -> io::Result<bool> {
-    match each_element(bridge, published, GET_ELEMENT, libc::NLM_F_ACK) {
-        Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(error),
+    // Each has an answer of its own, and the socket has room for some 250 of them (net.core.rmem_default, socket(7)).
+    const ASKED: usize = 100;
+    for some in all_elements(published).chunks(ASKED) {
+        let question = change_elements(bridge, some, GET_ELEMENT, libc::NLM_F_ACK);
+        match question.exchange(false) {
+            Err(error) if is_absent(&error) => return Ok(false),
+            other => other?,
+        }
     }
+    Ok(true)
 }
 
 /// Leads them nowhere again; absent is success.
@@ -297,43 +317,81 @@ pub fn leads(bridge: &LinkName, published: &[&Published]) -> io::Result<bool> {
 /// # Errors
 /// When the kernel refuses.
 pub fn unpublish(bridge: &LinkName, published: &[&Published]) -> io::Result<()> {
-    let absent = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
-    match each_element(bridge, published, DEL_ELEMENT, 0) {
-        // A batch is done whole or not at all: so those that are there, one by one.
-        Err(error) if absent(&error) && published.len() > 1 => published
-            .iter()
-            .try_for_each(|one| unpublish(bridge, &[one])),
-        Err(error) if absent(&error) => Ok(()),
+    let all = all_elements(published);
+    all.chunks(BATCH)
+        .try_for_each(|some| take_out(bridge, some))
+}
+
+/// A batch is done whole or not at all: where one of the elements is not there, each half is taken out by itself.
+fn take_out(bridge: &LinkName, elements: &[Element]) -> io::Result<()> {
+    let batch = change_elements(bridge, elements, DEL_ELEMENT, 0);
+    match batch.exchange(true) {
+        Err(error) if is_absent(&error) => {
+            let (first, second) = elements.split_at(elements.len() / 2);
+            if first.is_empty() || !is_table_there(bridge)? {
+                return Ok(());
+            }
+            take_out(bridge, first)?;
+            take_out(bridge, second)
+        }
         other => other,
     }
 }
 
-fn each_element(
+fn is_absent(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOENT)
+}
+
+/// An element, and of which map it is.
+struct Element {
+    ports: &'static Ports,
+    map: Map,
+    attributes: Attributes,
+}
+
+/// The elements of published ports, those of one map together.
+fn all_elements(published: &[&Published]) -> Vec<Element> {
+    let families = [&PORTS4, &PORTS6].into_iter();
+    let maps = families.flat_map(|ports| Map::ALL.map(|map| (ports, map)));
+    maps.flat_map(|(ports, map)| {
+        let its = published.iter().flat_map(move |one| {
+            let attributes = elements(one, ports, map).into_iter();
+            attributes.map(move |attributes| Element {
+                ports,
+                map,
+                attributes,
+            })
+        });
+        its.collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+fn change_elements(
     bridge: &LinkName,
-    published: &[&Published],
+    elements: &[Element],
     message: u16,
     flags: libc::c_int,
-) -> io::Result<()> {
+) -> Batch {
     let mut batch = Batch::default();
-    let families = [&PORTS4, &PORTS6].into_iter();
-    for (ports, map) in families.flat_map(|ports| Map::ALL.map(|map| (ports, map))) {
-        let elements: Vec<Attributes> = published
-            .iter()
-            .flat_map(|one| elements(one, ports, map))
-            .collect();
-        for some in elements.chunks(ELEMENTS) {
+    let of_one_map = |one: &Element, next: &Element| {
+        one.map == next.map && one.ports.family == next.ports.family
+    };
+    for some in elements.chunk_by(of_one_map) {
+        let (ports, map) = (some[0].ports, some[0].map);
+        for some in some.chunks(ELEMENTS) {
             let mut list = Attributes::default();
             for element in some {
-                list.nested(1, element); // NFTA_LIST_ELEM
+                list.nested(1, &element.attributes); // NFTA_LIST_ELEM
             }
             let mut change = Attributes::default();
-            change.text(1, &format!("tincan-{bridge}")); // NFTA_SET_ELEM_LIST_TABLE
+            change.text(1, &table_of(bridge)); // NFTA_SET_ELEM_LIST_TABLE
             change.text(2, ports.name(map)); // NFTA_SET_ELEM_LIST_SET
             change.nested(3, &list); // NFTA_SET_ELEM_LIST_ELEMENTS
             batch.message(message, flags, &change);
         }
     }
-    batch.exchange(message != GET_ELEMENT)
+    batch
 }
 
 /// The elements of a map for published ports: as a rule one for each address that they lead to.
@@ -400,7 +458,7 @@ pub fn remove(network: &Network) -> io::Result<()> {
     name.text(1, &table_name(network)); // NFTA_TABLE_NAME
     batch.message(DEL_TABLE, 0, &name);
     match batch.exchange(true) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(error) if is_absent(&error) => Ok(()),
         other => other,
     }
 }

@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Case> {
         containers_on_wires_reach_ports needs [Root, Nftables],
         a_port_goes_with_a_container_that_goes_meanwhile needs [Root, Nftables],
         a_thousand_ports_lead_in needs [Nftables],
+        more_ports_than_a_message_has_room_for_lead_in needs [Nftables],
         the_lines_of_a_run_make_what_it_makes needs [Root, Nftables],
     ]
 }
@@ -549,6 +550,35 @@ fn a_thousand_ports_lead_in(host: &Host) {
     delete(host, &["web"]);
     let rules = host.sh("nft list table inet tincan-lan0");
     assert!(!rules.contains("elements"), "{rules}");
+    remove(host, "lan0");
+}
+
+/// Each port of a range that changes its numbers is one element for each family: of these there are 10,000.
+fn more_ports_than_a_message_has_room_for_lead_in(host: &Host) {
+    create(host, &LAN0);
+    let serving = |name: &str| {
+        serve(host, name, &["-p", "20000-24999:30000"], &["34000"]);
+        for address in ["127.0.0.1", "fd09::1"] {
+            assert!(ask(host, "", address, 24_000).is_some(), "{address}");
+        }
+    };
+    let nothing_is_left = || {
+        let rules = host.sh("nft list table inet tincan-lan0");
+        assert!(!rules.contains("elements"), "{rules}");
+    };
+    serving("web");
+    // Those that somebody has taken away are no obstacle for the others.
+    host.sh("nft delete element inet tincan-lan0 ports4 '{ tcp . 20001, tcp . 24998 }'");
+    delete(host, &["web"]);
+    nothing_is_left();
+    serving("web");
+    host.tincan(["network", "unpublish", "web", "20000-24999"])
+        .ok();
+    nothing_is_left();
+    host.tincan(["network", "publish", "web", "20000-24999:30000"])
+        .ok();
+    host.sh("nft flush ruleset");
+    delete(host, &["web"]);
     remove(host, "lan0");
 }
 
