@@ -157,7 +157,8 @@ fn is_table_there(bridge: &LinkName) -> io::Result<bool> {
 /// * what its containers send elsewhere has the address of the link by which it leaves (masquerade), unless the network is internal:
 ///   then it is dropped;
 /// * what they send to containers that are on no network, by the host's ends of their wires, is dropped;
-/// * what comes for them from elsewhere is dropped, unless it answers them, or is from a network that is allowed.
+/// * what comes for them from elsewhere is dropped, unless it answers them, or is from a network that is allowed; so is what they send
+///   each other by the host, on a network that keeps them apart.
 ///
 /// # Errors
 /// Where the kernel has no nftables, or refuses; then nothing has changed.
@@ -174,7 +175,10 @@ pub fn make(network: &Network, allowed: &[LinkName]) -> io::Result<()> {
     let bridge = network.bridge.as_str();
     batch.chain(&table, "forward", "filter", libc::NF_INET_FORWARD, 0); // NF_IP_PRI_FILTER
     let mut rule = |build: &dyn Fn(&mut Expressions)| batch.rule(&table, "forward", build);
-    rule(&|it| it.in_by(bridge, true).out_by(bridge, true).accept());
+    // By the host's routes, where one has it as the next hop to another; and what a bridge passes on, where it calls netfilter.
+    if !network.isolate {
+        rule(&|it| it.in_by(bridge, true).out_by(bridge, true).accept());
+    }
     rule(&|it| it.answers().out_by(bridge, true).accept());
     if !network.internal {
         rule(&|it| it.was_led(true).out_by(bridge, true).accept());

@@ -332,6 +332,17 @@ fn isolated_ports_reach_the_host_alone(host: &Host) {
     ] {
         reaches(host, "a", to, is_reached);
     }
+    // Not by the host either, which passes on what is for others.
+    for (from, to) in [("a", "3"), ("b", "2")] {
+        for (prefix, gateway) in [("10.9.0.", "10.9.0.1"), ("fd09::", "fd09::1")] {
+            let to = format!("{prefix}{to}");
+            host.tincan(["exec", from, "ip", "route", "add", &to, "via", gateway])
+                .ok();
+        }
+    }
+    for to in ["10.9.0.3", "fd09::3"] {
+        reaches(host, "a", to, false);
+    }
     delete(host, &["a", "b"]);
     remove(host, "lan0");
 }
