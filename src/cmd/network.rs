@@ -211,11 +211,14 @@ pub fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
     engine.become_root(Need::Make)?;
     let networks = engine.root.networks();
     let _lock = networks.lock().map_err(EngineError::from)?;
+    check_beside_others(engine, network)?;
     // Before the host's network is entered, which for a user is another.
     if network.dns && !network.internal {
         engine.open_way_out()?;
     }
-    check_new(engine, network)?;
+    // What a removal that was killed has left under its name, with other prefixes and rules perhaps.
+    network::dismantle(engine, network).map_err(EngineError::from)?;
+    check_on_host(engine, network)?;
     // What is written down is what `reload` and the next container make: so it comes first.
     networks.add(network).map_err(EngineError::from)?;
     if let Err(error) = network::make(engine, network) {
@@ -236,6 +239,11 @@ pub fn create(engine: &Engine, network: &Network) -> anyhow::Result<()> {
 /// # Errors
 /// As [`create`], which makes nothing before.
 pub fn check_new(engine: &Engine, network: &Network) -> anyhow::Result<()> {
+    check_beside_others(engine, network)?;
+    check_on_host(engine, network)
+}
+
+fn check_beside_others(engine: &Engine, network: &Network) -> anyhow::Result<()> {
     let networks = engine.root.networks();
     for other in networks.all().map_err(EngineError::from)? {
         if other.name == network.name {
@@ -245,6 +253,13 @@ pub fn check_new(engine: &Engine, network: &Network) -> anyhow::Result<()> {
             return Err(overlaps(prefix, format!("network {}", other.name)).into());
         }
     }
+    for name in &network.allow {
+        networks.load(name).map_err(EngineError::from)?;
+    }
+    Ok(())
+}
+
+fn check_on_host(engine: &Engine, network: &Network) -> anyhow::Result<()> {
     let netlink = engine.host_netlink()?;
     for link in wire::links(&netlink)? {
         // Either is a part of the other.
@@ -255,9 +270,6 @@ pub fn check_new(engine: &Engine, network: &Network) -> anyhow::Result<()> {
         if let Some(subnet) = network.subnets.iter().find(clash) {
             return Err(overlaps(subnet.prefix, format!("the host's link {}", link.name)).into());
         }
-    }
-    for name in &network.allow {
-        networks.load(name).map_err(EngineError::from)?;
     }
     Ok(())
 }

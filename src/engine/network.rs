@@ -22,7 +22,8 @@ use super::publish;
 use super::state::{EndRecord, StateError, StateRoot, drafts, entries, file_error, write_json};
 use crate::net::bridge::{self, BridgeError};
 use crate::net::netlink::Netlink;
-use crate::net::{nft, wire};
+use crate::net::nft;
+use crate::net::wire::{self, Link};
 use crate::plan::hosts::{self, HOSTS, resolv_conf};
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::host_link_alias;
@@ -351,7 +352,7 @@ impl Networks<'_> {
     }
 
     /// Removes the directory of all networks with the last one.
-    fn tidy(&self) {
+    pub(super) fn tidy(&self) {
         // Not empty: then it stays.
         let _ = fs::remove_dir(&self.path);
     }
@@ -870,27 +871,38 @@ pub(super) fn ports_of(
     Ok(found)
 }
 
-/// Takes away what a network has on the host, but for what somebody else has made in its place: then nothing of it is ours.
+/// Takes away what a network has on the host, but for what another state root, or somebody else, has there under its name. The bridge goes
+/// last: it is by this that [`clear_orphans`] finds what is left when tincan is killed meanwhile.
 ///
 /// # Errors
 /// What could not be removed.
 pub fn dismantle(engine: &Engine, network: &Network) -> Result<(), NetworkStateError> {
     let failed = |deed| failed_host(network, deed);
     let netlink = engine.host_netlink().map_err(failed("open netlink"))?;
-    match bridge::remove(&netlink, network, &alias(&engine.root, network)) {
-        Ok(()) => nft::remove(network).map_err(failed("remove its rules (nftables)"))?,
-        Err(BridgeError::Foreign(_)) => {}
-        Err(cause) => return Err(failed_bridge(network)(cause)),
-    }
+    let own = alias(&engine.root, network);
     let links = wire::links(&netlink)
         .map_err(|refused| failed("look for other networks")(refused.errno.into()))?;
     let ours = format!("@{}", engine.root.path().display());
-    let of_others = links
-        .iter()
-        .filter_map(|link| link.alias.as_deref())
-        .any(|alias| alias.starts_with(ALIAS) && !alias.ends_with(&ours));
+    let of_others = |link: &Link| {
+        let alias = link.alias.as_deref();
+        alias.is_some_and(|alias| alias.starts_with(ALIAS) && !alias.ends_with(&ours))
+    };
+    let is_bridge = |link: &&Link| link.name == network.bridge.as_str();
+    let step = |step| fault::at("dismantle", step).map_err(io::Error::from);
+    // Whose the bridge is, they are; where it is somebody's own, there are none but ours.
+    if !links.iter().find(is_bridge).is_some_and(of_others) {
+        let removed = step(0).and_then(|()| nft::remove(network));
+        removed.map_err(failed("remove its rules (nftables)"))?;
+    }
+    step(1).map_err(failed("turn off forwarding"))?;
     let networks = engine.root.networks();
-    networks.close_forwarding(&network.name, of_others)
+    networks.close_forwarding(&network.name, links.iter().any(of_others))?;
+    step(2).map_err(failed("remove its bridge"))?;
+    match bridge::remove(&netlink, network, &own) {
+        Ok(()) | Err(BridgeError::Foreign(_)) => {}
+        Err(cause) => return Err(failed_bridge(network)(cause)),
+    }
+    step(3).map_err(failed("forget it"))
 }
 
 /// Takes away bridges and rules of this root's whose networks are not there, as those of a removal that was killed. Returns their names.

@@ -511,6 +511,12 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
         Ok(ports) => cleared.extend(ports.into_iter().map(Cleared::Port)),
         Err(error) => failure = Some(error.into()),
     }
+    if networks.path.is_dir() {
+        match networks.lock() {
+            Ok(_lock) => networks.tidy(),
+            Err(error) => failure = Some(error.into()),
+        }
+    }
     failure.map_or(Ok(cleared), Err)
 }
 

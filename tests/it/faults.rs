@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Case> {
         errors_in_a_run_on_a_network needs [Root, Nftables],
         kills_in_a_run_on_a_network needs [Root, Nftables],
         faults_in_network_create needs [Root, Nftables],
+        faults_in_network_rm needs [Root, Nftables],
         faults_in_network_publish needs [Root, Nftables],
         faults_where_dns_is_started needs [Root, Nftables],
         faults_in_network_connect needs [Root, Nftables],
@@ -370,6 +371,43 @@ const CREATE: [&str; 7] = [
 fn remove_network(host: &Host) {
     host.tincan(["network", "rm", "lan0"]).ok();
     host.assert_clean();
+}
+
+/// Whatever a removal that was killed leaves, `gc` clears away, and a network of the same name and another prefix is made over.
+fn faults_in_network_rm(host: &Host) {
+    for fault in [Fault::Error, Fault::Kill] {
+        let mut step = 0;
+        loop {
+            host.tincan(CREATE).ok();
+            let at = fault.at("dismantle", step);
+            let outcome = quiet(host, &["network", "rm", "lan0"], &at);
+            eprintln!("{at}: {outcome:?}");
+            if outcome.met && fault == Fault::Error {
+                assert_eq!(outcome.code, Some(125));
+                let run = ["run", "--net", "lan0", "--", "ping", "-q", "-c1", "-W5"];
+                host.tincan(run.iter().chain(&["fd09::1"])).ok();
+                remove_network(host);
+            } else if outcome.met && step.is_multiple_of(2) {
+                host.tincan(["gc"]).ok();
+            } else if outcome.met {
+                let create = ["network", "create", "lan0", "--subnet", "10.7.0.0/24"];
+                host.tincan(create).ok();
+                let seen = host.sh("ip -br address show lan0; nft list table inet tincan-lan0");
+                assert!(seen.contains("10.7.0.1/24"), "{at}: {seen}");
+                assert!(seen.contains("ip saddr 10.7.0.0/24"), "{at}: {seen}");
+                assert!(!seen.contains("fd09::"), "{at}: {seen}");
+                host.tincan(["gc"]).ok();
+                remove_network(host);
+            }
+            host.assert_clean();
+            if !outcome.met {
+                break;
+            }
+            step += 1;
+            assert!(step < MANY, "removal is not through after {MANY} steps");
+        }
+        assert!(step > 2, "removal has only {step} steps");
+    }
 }
 
 /// Each step on a new network: afterwards no address of it is anybody's, or it could not be removed.

@@ -27,6 +27,8 @@ pub fn tests() -> Vec<Case> {
         a_container_that_locks_its_hosts_file_holds_nobody_up needs [Root, Nftables],
         two_roots_leave_each_others_networks_alone needs [Root, Nftables],
         a_half_made_bridge_is_made_anew needs [Nftables],
+        what_is_left_under_its_name_is_made_anew needs [Root, Nftables],
+        rules_go_where_the_bridge_is_somebody_elses needs [Nftables],
         wires_to_single_containers_are_not_reached needs [Nftables],
         nobody_on_a_network_is_the_hosts_router needs [Nftables],
         ipv6_is_as_the_network_has_it_whatever_procfs_a_bundle_has needs [Root, Nftables],
@@ -615,6 +617,29 @@ fn a_half_made_bridge_is_made_anew(host: &Host) {
     host.sh("ip link add lan0 type bridge");
     let create = [&["network", "create"], &LAN0[..]].concat();
     refused(host, &create, "it is not this network's");
+    host.sh("ip link del lan0");
+}
+
+/// The state is gone, as with what /run had, and the bridge and the rules are those of another network.
+fn what_is_left_under_its_name_is_made_anew(host: &Host) {
+    create(host, &[&LAN0[..], &["--internal"]].concat());
+    host.sh("rm -r /run/tincan/.networks");
+    create(host, &["lan0", "--subnet", "10.9.0.0/25"]);
+    let seen = host.sh("ip -br address show lan0; nft list table inet tincan-lan0");
+    assert!(seen.contains("10.9.0.1/25"), "{seen}");
+    assert!(seen.contains("ip saddr 10.9.0.0/25 masquerade"), "{seen}");
+    assert!(!seen.contains("fd09::"), "{seen}");
+    remove(host, "lan0");
+}
+
+fn rules_go_where_the_bridge_is_somebody_elses(host: &Host) {
+    create(host, &LAN0);
+    host.sh("ip link del lan0; ip link add lan0 type bridge");
+    let said = host.tincan(["network", "reload"]).fails(125);
+    assert!(said.contains("it is not this network's"), "{said}");
+    host.tincan(["network", "rm", "lan0"]).ok();
+    // They would drop what is for the other's bridge.
+    assert_eq!(host.sh("nft list ruleset"), "");
     host.sh("ip link del lan0");
 }
 
