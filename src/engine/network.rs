@@ -425,14 +425,7 @@ impl Networks<'_> {
 
     /// Lets the host pass on packets of a network's families.
     fn open_forwarding(&self, network: &Network) -> io::Result<()> {
-        for (v4, path) in FORWARDING {
-            let wanted = network
-                .subnets
-                .iter()
-                .any(|it| it.prefix.ip.is_ipv4() == v4);
-            if !wanted || fs::read_to_string(path)?.trim() != "0" {
-                continue;
-            }
+        for path in closed_forwarding(network) {
             let mut ours = self.forwarded();
             if !ours.iter().any(|it| it == path) {
                 ours.push(path.to_owned());
@@ -708,6 +701,17 @@ const FORWARDING: [(bool, &str); 2] = [
     (false, "/proc/sys/net/ipv6/conf/all/forwarding"),
 ];
 
+/// What a network needs to be on and is off. What cannot be read is no file of this kernel's, and nothing that could be turned on.
+fn closed_forwarding(network: &Network) -> impl Iterator<Item = &'static str> {
+    let is_wanted = |v4: bool| {
+        let mut subnets = network.subnets.iter();
+        !network.internal && subnets.any(|it| it.prefix.ip.is_ipv4() == v4)
+    };
+    let is_off = |path: &&str| fs::read(path).is_ok_and(|text| text.starts_with(b"0"));
+    let wanted = FORWARDING.into_iter().filter(move |(v4, _)| is_wanted(*v4));
+    wanted.map(|(_, path)| path).filter(is_off)
+}
+
 /// What the aliases of networks' bridges begin with.
 const ALIAS: &str = "tincan network ";
 
@@ -725,8 +729,9 @@ pub fn ensure(engine: &Engine, network: &Network) -> Result<(), NetworkStateErro
     let is_whole = |netlink: &Netlink| {
         let directory = engine.root.networks().directory(&network.name);
         let bridge = bridge::find(netlink, network, &alias(&engine.root, network));
-        matches!(bridge, Ok(Some(bridge)) if !network.dns || dns::is_served(&directory, bridge.index))
+        matches!(bridge, Ok(Some(bridge)) if bridge.up && (!network.dns || dns::is_served(&directory, bridge.index)))
             && nft::is_there(network).is_ok_and(|there| there)
+            && closed_forwarding(network).next().is_none()
     };
     if engine
         .host_netlink()
@@ -741,8 +746,8 @@ pub fn ensure(engine: &Engine, network: &Network) -> Result<(), NetworkStateErro
     make(engine, network)
 }
 
-/// Makes what a network has on the host, as far as it is not there: its bridge, with the ports of its running containers, forwarding, its
-/// table of rules, and who answers DNS. To be called under the lock.
+/// Makes what a network has on the host, as far as it is not there: its bridge with its addresses, and with the ports of its running
+/// containers, forwarding, its table of rules, and who answers DNS. To be called under the lock.
 ///
 /// # Errors
 /// What could not be made.
@@ -763,17 +768,11 @@ pub fn make(engine: &Engine, network: &Network) -> Result<(), NetworkStateError>
             }
         }
     }
-    let open = || {
-        step(2)?;
-        if network.internal {
-            return Ok(());
-        }
-        engine.root.networks().open_forwarding(network)
-    };
-    open().map_err(failed("turn on forwarding"))?;
-    let there = nft::is_there(network).map_err(failed("look for its rules (nftables)"))?;
-    if !there {
-        let allowed: Vec<_> = network.allow.iter().map(NetworkName::bridge).collect();
+    let opened = step(2).and_then(|()| engine.root.networks().open_forwarding(network));
+    opened.map_err(failed("turn on forwarding"))?;
+    let allowed: Vec<_> = network.allow.iter().map(NetworkName::bridge).collect();
+    let whole = nft::is_whole(network, &allowed);
+    if !whole.map_err(failed("look for its rules (nftables)"))? {
         let made = step(3).and_then(|()| nft::make(network, &allowed));
         made.map_err(failed("make its rules (nftables)"))?;
     }

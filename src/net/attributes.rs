@@ -1,5 +1,8 @@
 //! Attributes of netlink messages (netlink(7)), for the families that have no crate here.
 
+/// That an attribute is one of attributes, beside its kind (linux/netlink.h).
+const NLA_F_NESTED: u16 = 1 << 15;
+
 /// Attributes, one after the other.
 #[derive(Default)]
 pub struct Attributes(Vec<u8>);
@@ -34,7 +37,6 @@ impl Attributes {
 
     /// An attribute of attributes.
     pub fn nested(&mut self, kind: u16, inner: &Attributes) {
-        const NLA_F_NESTED: u16 = 1 << 15;
         self.bytes(kind | NLA_F_NESTED, &inner.0);
     }
 
@@ -44,4 +46,18 @@ impl Attributes {
         inner.bytes(1, value);
         self.nested(kind, &inner);
     }
+}
+
+/// The attributes that the kernel tells, each with its kind.
+pub fn read(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let [a, b, c, d, ..] = *rest else {
+            return None;
+        };
+        let length = usize::from(u16::from_ne_bytes([a, b])).max(4);
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([c, d]) & !NLA_F_NESTED, value))
+    })
 }

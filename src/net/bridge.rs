@@ -51,14 +51,15 @@ pub fn find(
     }
 }
 
-/// Makes the network's bridge with the host's addresses on it, unless it is there. `alias` is by what it is known as the network's.
+/// Makes the network's bridge with the host's addresses on it; of one that is there, what is not there of it: with a bridge that is taken
+/// down, its IPv6 addresses and routes go (`addrconf_ifdown`, net/ipv6/addrconf.c). `alias` is by what it is known as the network's.
 ///
 /// # Errors
-/// What could not be done; what was made of it is gone again.
+/// What could not be done; a bridge that was made is gone again.
 pub fn ensure(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), BridgeError> {
     clear_half_made(netlink, network, alias)?;
     if find(netlink, network, alias)?.is_some() {
-        return Ok(());
+        return furnish(netlink, network, alias);
     }
     let name = &network.bridge;
     let refused = |action: String| move |cause| BridgeError::Refused { action, cause };
@@ -76,48 +77,54 @@ pub fn ensure(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), B
     let request = RouteNetlinkMessage::NewLink(link.build());
     let created = netlink.request(Request::new(request, NLM_F_CREATE | NLM_F_EXCL));
     created.map_err(refused(format!("create the bridge {name}")))?;
-    let furnish = || {
-        let found = wire::link_by_name(netlink, name);
-        let index = found
-            .map_err(refused(format!("find the bridge {name}")))?
-            .index;
-        if network.has_ipv6() {
-            refuse_advertisements(name).map_err(|cause| {
-                let cause = Refused::from(cause);
-                refused(format!("turn router advertisements off on {name}"))(cause)
-            })?;
-        } else {
-            wire::disable_ipv6(name);
-        }
-        for subnet in &network.subnets {
-            let addr = EndAddr {
-                addr: subnet.gateway_address(),
-                peer: None,
-                automatic: false,
-            };
-            let adding = refused(format!("add the address {} to {name}", addr.addr));
-            netlink
-                .request(wire::add_address(index, &addr))
-                .map_err(adding)?;
-        }
-        let set = |link: LinkMessage| {
-            let request = Request::new(RouteNetlinkMessage::SetLink(link), 0);
-            let done = netlink.request(request).map(drop);
-            done.map_err(refused(format!("raise the bridge {name}")))
-        };
-        set(LinkUnspec::new_with_index(index).up().build())?;
-        if network.has_ipv6() && !network.internal {
-            let done = netlink.request(loopback_route(index)).map(drop);
-            done.map_err(refused(format!("add the route to ::1 through {name}")))?;
-        }
-        set(LinkUnspec::new_with_index(index).alias(alias).build())
-    };
-    let furnished = furnish();
+    let furnished = furnish(netlink, network, alias);
     if furnished.is_err() {
         // The first error is the one to tell.
         let _ = wire::delete(netlink, name);
     }
     furnished
+}
+
+/// Gives a bridge what it does not have yet.
+fn furnish(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), BridgeError> {
+    let name = &network.bridge;
+    let refused = |action: String| move |cause| BridgeError::Refused { action, cause };
+    let found = wire::link_by_name(netlink, name);
+    let index = found
+        .map_err(refused(format!("find the bridge {name}")))?
+        .index;
+    if network.has_ipv6() {
+        refuse_advertisements(name).map_err(|cause| {
+            let cause = Refused::from(cause);
+            refused(format!("turn router advertisements off on {name}"))(cause)
+        })?;
+    } else {
+        wire::disable_ipv6(name);
+    }
+    let add = |request: Request| match netlink.request(request) {
+        Err(refused) if refused.errno == Errno::EEXIST => Ok(()),
+        other => other.map(drop),
+    };
+    for subnet in &network.subnets {
+        let addr = EndAddr {
+            addr: subnet.gateway_address(),
+            peer: None,
+            automatic: false,
+        };
+        let adding = refused(format!("add the address {} to {name}", addr.addr));
+        add(wire::add_address(index, &addr)).map_err(adding)?;
+    }
+    let set = |link: LinkMessage| {
+        let request = Request::new(RouteNetlinkMessage::SetLink(link), 0);
+        let done = netlink.request(request).map(drop);
+        done.map_err(refused(format!("raise the bridge {name}")))
+    };
+    set(LinkUnspec::new_with_index(index).up().build())?;
+    if network.has_ipv6() && !network.internal {
+        add(loopback_route(index))
+            .map_err(refused(format!("add the route to ::1 through {name}")))?;
+    }
+    set(LinkUnspec::new_with_index(index).alias(alias).build())
 }
 
 /// Removes the network's bridge; absent is success.

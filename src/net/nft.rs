@@ -11,7 +11,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
-use super::attributes::Attributes;
+use super::attributes::{self, Attributes};
 use crate::plan::name::LinkName;
 use crate::plan::net::Protocol;
 use crate::plan::network::{Network, Published};
@@ -25,6 +25,7 @@ const GET_TABLE: u16 = 1;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
@@ -163,6 +164,79 @@ fn is_table_there(bridge: &LinkName) -> io::Result<bool> {
 /// # Errors
 /// Where the kernel has no nftables, or refuses; then nothing has changed.
 pub fn make(network: &Network, allowed: &[LinkName]) -> io::Result<()> {
+    table(network, allowed).exchange(true)
+}
+
+/// Whether a network's table is there with all of its rules: as many, in the same order, each of the same expressions.
+///
+/// # Errors
+/// Where the kernel has no nftables, or will not tell.
+pub fn is_whole(network: &Network, allowed: &[LinkName]) -> io::Result<bool> {
+    Ok(is_there(network)? && rules_of(&table_name(network))? == table(network, allowed).rules)
+}
+
+/// A rule: its chain, and the names of its expressions.
+#[derive(Debug, PartialEq, Eq)]
+struct Rule {
+    chain: String,
+    expressions: Vec<String>,
+}
+
+/// The rules of a table, chain by chain.
+fn rules_of(table: &str) -> io::Result<Vec<Rule>> {
+    let mut which = Attributes::default();
+    which.text(1, table); // NFTA_RULE_TABLE
+    let mut question = Batch::default();
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
+    question.frame(NFTABLES << 8 | GET_RULE, flags, INET, 0, which.as_bytes());
+    let socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.send_to(&question.bytes, &SocketAddr::new(0, 0), 0)?;
+    let mut rules = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        for (kind, message) in messages(&datagram) {
+            match i32::from(kind) {
+                libc::NLMSG_DONE => {
+                    let _ = channel::close_behind(socket.as_fd());
+                    return Ok(rules);
+                }
+                libc::NLMSG_ERROR => return Err(error_of(message).unwrap_or(Errno::EPROTO).into()),
+                _ if kind == NFTABLES << 8 | NEW_RULE => {
+                    rules.push(read_rule(message.get(4..).unwrap_or_default()));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn read_rule(bytes: &[u8]) -> Rule {
+    let text = |value: &[u8]| {
+        let end = value.iter().position(|byte| *byte == 0);
+        String::from_utf8_lossy(&value[..end.unwrap_or(value.len())]).into_owned()
+    };
+    let mut rule = Rule {
+        chain: String::new(),
+        expressions: Vec::new(),
+    };
+    for (kind, value) in attributes::read(bytes) {
+        match kind {
+            2 => rule.chain = text(value), // NFTA_RULE_CHAIN
+            // NFTA_RULE_EXPRESSIONS
+            4 => {
+                let names = attributes::read(value).filter_map(|(_, expression)| {
+                    let mut parts = attributes::read(expression);
+                    parts.find(|(kind, _)| *kind == 1) // NFTA_EXPR_NAME
+                });
+                rule.expressions = names.map(|(_, name)| text(name)).collect();
+            }
+            _ => {}
+        }
+    }
+    rule
+}
+
+fn table(network: &Network, allowed: &[LinkName]) -> Batch {
     let table = table_name(network);
     let mut batch = Batch::default();
     let mut name = Attributes::default();
@@ -205,7 +279,7 @@ pub fn make(network: &Network, allowed: &[LinkName]) -> io::Result<()> {
         way_out(&mut batch, &table, network);
         way_in(&mut batch, &table, network);
     }
-    batch.exchange(true)
+    batch
 }
 
 /// What leaves a network has the address of the link by which it leaves, unless it has been led to where it goes: then its sender is
@@ -500,14 +574,18 @@ pub fn still(netns: BorrowedFd<'_>) -> io::Result<Stillness> {
 
 /// The expressions of a rule, each of which goes on only where it holds.
 #[derive(Default)]
-struct Expressions(Attributes);
+struct Expressions {
+    list: Attributes,
+    names: Vec<String>,
+}
 
 impl Expressions {
     fn expression(&mut self, name: &str, data: &Attributes) -> &mut Self {
         let mut expression = Attributes::default();
         expression.text(1, name); // NFTA_EXPR_NAME
         expression.nested(2, data); // NFTA_EXPR_DATA
-        self.0.nested(1, &expression); // NFTA_LIST_ELEM
+        self.list.nested(1, &expression); // NFTA_LIST_ELEM
+        self.names.push(name.to_owned());
         self
     }
 
@@ -705,6 +783,8 @@ struct Batch {
     sequence: u32,
     /// How many of them are answered.
     answered: usize,
+    /// The rules that they make.
+    rules: Vec<Rule>,
 }
 
 impl Batch {
@@ -749,8 +829,12 @@ impl Batch {
         let mut rule = Attributes::default();
         rule.text(1, table); // NFTA_RULE_TABLE
         rule.text(2, chain); // NFTA_RULE_CHAIN
-        rule.nested(4, &expressions.0); // NFTA_RULE_EXPRESSIONS
+        rule.nested(4, &expressions.list); // NFTA_RULE_EXPRESSIONS
         self.message(NEW_RULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND, &rule);
+        self.rules.push(Rule {
+            chain: chain.to_owned(),
+            expressions: expressions.names,
+        });
     }
 
     /// A map of a family's published ports, which the batch knows by this number.
@@ -819,28 +903,41 @@ impl Batch {
         while answered < self.answered {
             // The answers are there when the call returns: the kernel does all in the sender's context (`netlink_unicast_kernel`).
             let (datagram, _) = socket.recv_from_full()?;
-            let mut rest = datagram.as_slice();
-            while let Some(header) = rest.get(..16) {
-                let word = |at: usize| {
-                    u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-                };
-                let length = word(0) as usize;
-                let kind = u16::from_ne_bytes([header[4], header[5]]);
+            for (kind, message) in messages(&datagram) {
                 if i32::from(kind) == libc::NLMSG_ERROR {
                     answered += 1;
-                    let code = rest
-                        .get(16..20)
-                        .map_or([0; 4], |it| [it[0], it[1], it[2], it[3]]);
-                    match i32::from_ne_bytes(code) {
-                        0 => {}
-                        code => return Err(Errno::from_raw(-code).into()),
+                    if let Some(errno) = error_of(message) {
+                        return Err(errno.into());
                     }
                 }
-                rest = rest
-                    .get(length.max(16).next_multiple_of(4)..)
-                    .unwrap_or_default();
             }
         }
         Ok(())
+    }
+}
+
+/// The messages of a datagram of netlink's, each with its type and what follows its header.
+fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        let header = rest.get(..16)?;
+        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let kind = u16::from_ne_bytes([header[4], header[5]]);
+        let message = rest.get(16..length.max(16)).unwrap_or_default();
+        rest = rest
+            .get(length.max(16).next_multiple_of(4)..)
+            .unwrap_or_default();
+        Some((kind, message))
+    })
+}
+
+/// What an answer says (struct nlmsgerr): none where all is well.
+fn error_of(message: &[u8]) -> Option<Errno> {
+    let code = message
+        .get(..4)
+        .map_or([0; 4], |it| [it[0], it[1], it[2], it[3]]);
+    match i32::from_ne_bytes(code) {
+        0 => None,
+        code => Some(Errno::from_raw(-code)),
     }
 }

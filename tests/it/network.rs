@@ -21,6 +21,7 @@ pub fn tests() -> Vec<Case> {
         an_internal_network_has_no_way_out needs [Root, Nftables],
         forwarding_is_put_back_with_the_last_network needs [Nftables],
         what_was_taken_away_is_put_back needs [Nftables],
+        what_was_taken_of_the_bridge_and_the_rules_is_put_back needs [Nftables],
         routes_and_looks_are_the_containers needs [Nftables],
         a_bundle_is_on_a_network needs [Root, Nftables],
         containers_know_each_other_by_name needs [Nftables],
@@ -420,6 +421,63 @@ fn what_was_taken_away_is_put_back(host: &Host) {
     host.sh("nft list table inet tincan-lan0");
     delete(host, &["a", "b"]);
     remove(host, "lan0");
+}
+
+/// Bridge and table are there, but not whole.
+fn what_was_taken_of_the_bridge_and_the_rules_is_put_back(host: &Host) {
+    create(host, &LAN0);
+    create(
+        host,
+        &["lan1", "--subnet", "10.8.0.0/24", "--subnet", "fd08::/64"],
+    );
+    stay(host, "a", "lan0");
+    stay(host, "b", "lan0");
+    stay(host, "far", "lan1");
+    let rules = || {
+        let listed = host.sh("nft list table inet tincan-lan0");
+        assert!(listed.contains("oifname \"lan0\" drop"), "{listed}");
+        listed
+    };
+    let whole = rules();
+    for harm in [
+        "nft flush table inet tincan-lan0",
+        "nft flush chain inet tincan-lan0 forward",
+        "nft insert rule inet tincan-lan0 forward accept",
+        "ip link set lan0 down",
+        "ip link set lan0 down; ip link set lan0 up",
+        "ip address flush dev lan0",
+        "ip link set veth-a nomaster",
+        "echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding",
+    ] {
+        host.sh(harm);
+        host.tincan(["network", "reload", "lan0"]).ok();
+        assert_eq!(rules(), whole, "{harm}");
+        for to in ["10.9.0.3", "fd09::3", "10.9.0.1", "fd09::1"] {
+            eprintln!("{harm}");
+            reaches(host, "a", to, true);
+        }
+        reaches(host, "far", "10.9.0.2", false);
+        let seen = host.sh(
+            "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding
+            ip -6 route show table local ::1 dev lan0",
+        );
+        assert!(seen.starts_with("1\n1\nlocal ::1 "), "{harm}: {seen}");
+    }
+    // The next container finds these out by itself.
+    for harm in [
+        "ip link set lan0 down",
+        "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding",
+    ] {
+        host.sh(harm);
+        let script = pings(&["10.9.0.2", "fd09::2", "fd09::1"]);
+        host.tincan(["run", "--net", "lan0", "--", "sh", "-euc", &script])
+            .ok();
+        let forwarded = host.sh("cat /proc/sys/net/ipv6/conf/all/forwarding");
+        assert_eq!(forwarded, "1\n", "{harm}");
+    }
+    delete(host, &["a", "b", "far"]);
+    remove(host, "lan0");
+    remove(host, "lan1");
 }
 
 fn routes_and_looks_are_the_containers(host: &Host) {
