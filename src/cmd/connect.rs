@@ -1,5 +1,7 @@
-//! `tincan network connect` and `disconnect`: running containers come to networks, and leave them.
+//! `tincan network connect` and `disconnect`: running containers come to networks, and leave them; and what `reload` does for them.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 
 use super::{link, net};
@@ -9,11 +11,12 @@ use crate::engine::hold::{Engine, enter_running};
 use crate::engine::names;
 use crate::engine::network::NetworkStateError;
 use crate::engine::publish;
-use crate::engine::state::{EndRecord, State, Undo, WireRecord};
-use crate::net::netlink::Netlink;
+use crate::engine::state::{EndRecord, State, StateError, Undo, WireRecord};
+use crate::net::netlink::{Netlink, gone_is_fine};
 use crate::net::wire;
 use crate::plan::name::{ContainerName, IfAddr, LinkName};
-use crate::plan::network::{Lease, NetworkName, NetworkSpec};
+use crate::plan::net::{WireSpec, host_link_alias};
+use crate::plan::network::{Lease, Network, NetworkName, NetworkSpec, PortEnd};
 use crate::plan::tenant::Tenant;
 use crate::plan::topology::{Change, End, Place, Removal, Route, Topology};
 
@@ -71,6 +74,96 @@ pub fn connect(
         let _ = disconnect_locked(engine, &spec.network, container);
     }
     done
+}
+
+/// Makes the wires of a network's running containers anew that somebody has taken away, as they were made, and raises those that are down.
+///
+/// # Errors
+/// The first failure, after everything else was tried.
+pub fn rewire(engine: &Engine, network: &Network) -> anyhow::Result<()> {
+    let leased = engine.root.networks().leased(&network.name);
+    let tenants = leased.map_err(EngineError::from)?.into_iter();
+    let containers: BTreeSet<ContainerName> = tenants
+        .filter_map(|(_, holder)| match holder.tenant {
+            Tenant::Container(name) => Some(name),
+            // Its own runtime finds it out, by CHECK.
+            Tenant::Attachment(_) => None,
+        })
+        .collect();
+    let mut failure = None;
+    for container in containers {
+        let done = rewire_one(engine, network, &container);
+        // Who has ended meanwhile needs none.
+        if let Err(error) = done
+            && enter_running(engine, &container).is_ok()
+        {
+            failure.get_or_insert(error);
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn rewire_one(engine: &Engine, network: &Network, container: &ContainerName) -> anyhow::Result<()> {
+    let _lock = match engine.root.lock_networks([container]) {
+        // One that is being made, or has gone.
+        Err(StateError::Unknown(_)) => return Ok(()),
+        other => other.map_err(EngineError::from)?,
+    };
+    let state = engine.root.load(container).map_err(EngineError::from)?;
+    let host = engine.host_netlink()?;
+    for record in engine.root.wires(&state).map_err(EngineError::from)? {
+        let (Some(port), Some(near)) = (record.end_on_host(), record.end_of(container)) else {
+            continue;
+        };
+        // One that is being added is its adder's, or what `gc` clears away.
+        let is_ours = is_to(&record, &network.name) && record.pending.is_none();
+        if !is_ours {
+            continue;
+        }
+        if let Ok(link) = wire::link_by_name(&host, &port.interface) {
+            if !link.up {
+                gone_is_fine(wire::raise(&host, link.index))?;
+            }
+            continue;
+        }
+        let addrs: Vec<IfAddr> = near
+            .addresses
+            .iter()
+            .map(|addr| addr.parse())
+            .collect::<Result<_, _>>()?;
+        let spec = NetworkSpec {
+            network: network.name.clone(),
+            addrs: Vec::new(),
+            wire: WireSpec {
+                mac: near.mac,
+                mtu: near.mtu,
+                ..WireSpec::default()
+            },
+        };
+        let end = PortEnd {
+            name: port.interface.clone(),
+            alias: host_link_alias(container, &near.interface, engine.root.path()),
+            // Those that it had are among its routes.
+            default_v4: false,
+            default_v6: false,
+        };
+        let at = Place::Running(container.clone());
+        let ips: Vec<IpAddr> = addrs.iter().map(|addr| addr.ip).collect();
+        let mut wire = network.wire(&spec, &ips, at, near.interface.clone(), end);
+        let publishes = state.published().any(|one| one.network == network.name);
+        for end in &mut wire.ends {
+            match &mut end.port {
+                Some(port) => port.reflects = publishes,
+                None => end.routes.clone_from(&near.routes),
+            }
+        }
+        let topology = Topology {
+            wires: vec![wire],
+            ..Topology::default()
+        };
+        link::put(engine, topology, container)?;
+    }
+    Ok(())
 }
 
 /// Takes a container off a network, with its wire, its addresses, its names there, and the ports that are published by it. Where it had its

@@ -193,9 +193,15 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
                 [] => networks.all(),
                 names => names.iter().map(|name| networks.load(name)).collect(),
             };
-            let _lock = networks.lock().map_err(EngineError::from)?;
-            for network in all.map_err(EngineError::from)? {
-                network::make(engine, &network).map_err(EngineError::from)?;
+            let all: Vec<Network> = all.map_err(EngineError::from)?;
+            let lock = networks.lock().map_err(EngineError::from)?;
+            for network in &all {
+                network::make(engine, network).map_err(EngineError::from)?;
+            }
+            // Who comes to a network has its container's lock already when it waits for this one.
+            drop(lock);
+            for network in &all {
+                connect::rewire(engine, network)?;
             }
         }
     }

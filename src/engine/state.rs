@@ -21,7 +21,7 @@ use super::resctrl;
 use crate::cgroup;
 use crate::plan::checkpoint::Bind;
 use crate::plan::interface::{Interface, InterfaceKind, Loan};
-use crate::plan::name::{ContainerName, LinkName};
+use crate::plan::name::{ContainerName, LinkName, Mac};
 use crate::plan::network::{Lease, NetworkName, Published};
 use crate::plan::plugin::PluginNetwork;
 use crate::plan::step::Hook;
@@ -205,6 +205,9 @@ pub struct EndRecord {
     /// The MTU that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// The link-layer address that it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
 }
 
 impl WireRecord {
@@ -242,6 +245,7 @@ impl WireRecord {
                 Place::Node(_) | Place::Running(_) => end.routes.clone(),
             },
             mtu: end.mtu,
+            mac: end.mac,
         };
         WireRecord {
             ends: [end(&wire.ends[0]), end(&wire.ends[1])],

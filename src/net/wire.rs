@@ -408,6 +408,17 @@ pub fn take_down(netlink: &Netlink, index: u32) -> Result<(), Refused> {
         .map(drop)
 }
 
+/// Raises a link, by its number.
+///
+/// # Errors
+/// ENODEV where there is none.
+pub fn raise(netlink: &Netlink, index: u32) -> Result<(), Refused> {
+    let up = LinkUnspec::new_with_index(index).up().build();
+    netlink
+        .request(Request::new(RouteNetlinkMessage::SetLink(up), 0))
+        .map(drop)
+}
+
 /// Makes a link a port of a bridge that is there.
 ///
 /// # Errors

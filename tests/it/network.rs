@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Case> {
         forwarding_is_put_back_with_the_last_network needs [Nftables],
         what_was_taken_away_is_put_back needs [Nftables],
         what_was_taken_of_the_bridge_and_the_rules_is_put_back needs [Nftables],
+        a_wire_that_was_taken_away_is_put_back needs [Nftables],
         routes_and_looks_are_the_containers needs [Nftables],
         a_bundle_is_on_a_network needs [Root, Nftables],
         containers_know_each_other_by_name needs [Nftables],
@@ -476,6 +477,47 @@ fn what_was_taken_of_the_bridge_and_the_rules_is_put_back(host: &Host) {
         assert_eq!(forwarded, "1\n", "{harm}");
     }
     delete(host, &["a", "b", "far"]);
+    remove(host, "lan0");
+    remove(host, "lan1");
+}
+
+fn a_wire_that_was_taken_away_is_put_back(host: &Host) {
+    create(host, &[&LAN0[..], &["--mtu", "1400"]].concat());
+    create(host, &["lan1", "--subnet", "10.8.0.0/24"]);
+    let net = "lan0,10.9.0.7,mac=02:00:00:00:00:07,name=up0,route=10.2.0.0/16@10.9.0.8";
+    stay(host, "a", net);
+    stay(host, "b", "lan0");
+    host.tincan(["network", "connect", "lan1", "a"]).ok();
+    let look = || {
+        let seen = "ip -o link show up0 | tr ' ' '\\n' | grep -A1 'mtu\\|link/ether'
+            ip -br address | sed 's/@[^ ]*//; s/  */ /g' | sort; ip route | sort; ip -6 route | grep -v fe80 | sort";
+        host.tincan(["exec", "a", "sh", "-c", seen]).ok()
+    };
+    let before = look();
+    assert!(before.contains("02:00:00:00:00:07"), "{before}");
+    for harm in [
+        "ip link del veth-a",
+        "ip link del veth-a.1",
+        "ip link set veth-a down",
+        "ip link del veth-a; ip link del veth-a.1; ip link del veth-b; ip link del lan0",
+    ] {
+        host.sh(harm);
+        host.tincan(["network", "reload"]).ok();
+        assert_eq!(look(), before, "{harm}");
+        for (from, to) in [("a", "10.9.0.1"), ("a", "fd09::1"), ("b", "10.9.0.7")] {
+            reaches(host, from, to, true);
+        }
+        reaches(host, "a", "10.8.0.1", true);
+        let listed = host.tincan(["link", "list"]).ok();
+        assert_eq!(listed.lines().count(), 4, "{harm}: {listed}");
+    }
+    // What the user has taken away stays so.
+    host.tincan(["network", "disconnect", "lan1", "a"]).ok();
+    host.tincan(["network", "reload"]).ok();
+    let listed = host.tincan(["link", "list"]).ok();
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    delete(host, &["a", "b"]);
+    assert_eq!(host.tincan(["gc"]).ok(), "");
     remove(host, "lan0");
     remove(host, "lan1");
 }
