@@ -270,8 +270,7 @@ impl Asked<'_> {
         step(3)?;
         let leads = |v4| -> anyhow::Result<bool> {
             let has = wire::has_default_route(self.inside, v4);
-            Ok(!network.internal
-                && !has.map_err(|cause| refused(&id, "look at its routes", cause))?)
+            Ok(!has.map_err(|cause| refused(&id, "look at its routes", cause))?)
         };
         let end = PortEnd {
             name: port,

@@ -563,7 +563,7 @@ pub fn connect(
     let leads = |v4| -> Result<bool, NetworkError> {
         let has = wire::has_default_route(inside, v4);
         let has = has.map_err(|cause| asking(format!("the routes of {container}"), cause))?;
-        Ok(!network.internal && !has)
+        Ok(!has)
     };
     let port = PortEnd {
         name: free_host_interface(&host, container)?,
@@ -688,6 +688,7 @@ impl Joining<'_> {
         for ip in &spec.addrs {
             self.network.check_address(*ip)?;
         }
+        self.network.check_routes(&spec.wire.routes)?;
         let mtu = spec.wire.mtu.or(self.network.mtu);
         let subnets = &self.network.subnets;
         let prefixes: Vec<IfAddr> = subnets.iter().map(|it| it.prefix).collect();
@@ -1057,7 +1058,7 @@ impl Here<'_> {
             let mut own = ends.filter(|end| end.at == Place::Node(node));
             let everywhere = IfAddr::everything(v4);
             let earlier = own.any(|end| end.routes.iter().any(|route| route.to == everywhere));
-            !network.internal && !earlier && !is_said(v4)
+            !earlier && !is_said(v4)
         };
         let port = PortEnd {
             name: self.free_name(joining.tenant.container(), number)?,

@@ -94,6 +94,8 @@ fn furnish(netlink: &Netlink, network: &Network, alias: &str) -> Result<(), Brid
         .map_err(refused(format!("find the bridge {name}")))?
         .index;
     if network.has_ipv6() {
+        // Also where the host has it off on new links (`net.ipv6.conf.default.disable_ipv6`): the network is asked for by name.
+        wire::enable_ipv6(name);
         refuse_advertisements(name).map_err(|cause| {
             let cause = Refused::from(cause);
             refused(format!("turn router advertisements off on {name}"))(cause)

@@ -196,6 +196,11 @@ pub(super) fn disable_ipv6(name: &LinkName) {
     write_ipv6(name, "disable_ipv6", "1");
 }
 
+/// Turns it on where it is off.
+pub(super) fn enable_ipv6(name: &LinkName) {
+    write_ipv6(name, "disable_ipv6", "0");
+}
+
 /// Sets what an interface does with IPv6 (ip-sysctl.rst), in another namespace by going there, since /proc/sys/net is that of the thread
 /// that opens a file below it (proc_sys_net(5)). Where that cannot be done, since the kernel has no IPv6 or /proc is read-only, the wire
 /// costs more and works as well.

@@ -23,9 +23,11 @@ impl NetworkName {
         &self.0
     }
 
-    /// What its bridge is called: the same where that fits, else a part of it and a hash.
+    /// What its bridge is called: the same where that fits, else a part of it and a hash. No link has the names that stand for all of them in
+    /// /proc/sys/net (`sysctl_dev_name_is_allowed`, net/core/sysctl_net_core.c).
     pub fn bridge(&self) -> LinkName {
-        if let Ok(name) = self.0.parse() {
+        let is_allowed = !matches!(self.0.as_str(), "all" | "default");
+        if let (Ok(name), true) = (self.0.parse(), is_allowed) {
             return name;
         }
         // FNV-1a, as for the host's ends of wires.
@@ -182,18 +184,38 @@ impl Network {
                 ));
             }
         }
-        for route in &self.routes {
-            let reached = |via: IpAddr| self.subnets.iter().any(|it| it.prefix.covers(via));
+        self.check_routes(&self.routes)?;
+        super::net::check_mtu(self.mtu, &self.prefixes())
+    }
+
+    /// Checks routes that containers are to have by this network.
+    ///
+    /// # Errors
+    /// [`BadWord`] with what the kernel would refuse, or would not have two of.
+    pub fn check_routes(&self, routes: &[Route]) -> Result<(), BadWord> {
+        let bad =
+            |word: String, why: &str| Err(BadWord::new("route", word, why, "10.1.0.0/16@10.9.0.2"));
+        let prefixes = self.prefixes();
+        for (at, route) in routes.iter().enumerate() {
             match route.via {
-                Some(via) if !reached(via) => {
-                    let why = "is a next hop outside the network";
-                    let example = "10.1.0.0/16@10.9.0.2";
-                    return Err(BadWord::new("route", via.to_string(), why, example));
+                Some(via) if !prefixes.iter().any(|prefix| prefix.covers(via)) => {
+                    return bad(via.to_string(), "is a next hop outside the network");
                 }
                 _ => {}
             }
+            let of_family = |prefix: &IfAddr| prefix.ip.is_ipv4() == route.to.ip.is_ipv4();
+            if !prefixes.iter().any(of_family) {
+                let why = "is of a family that the network has no subnet of";
+                return bad(route.to.to_string(), why);
+            }
+            if prefixes.contains(&route.to) {
+                return bad(route.to.to_string(), "is the network's own prefix");
+            }
+            if routes[..at].iter().any(|other| other.to == route.to) {
+                return bad(route.to.to_string(), "is routed twice");
+            }
         }
-        super::net::check_mtu(self.mtu, &self.prefixes())
+        Ok(())
     }
 
     fn prefixes(&self) -> Vec<IfAddr> {
@@ -275,20 +297,29 @@ impl Network {
                 automatic: false,
             })
         });
-        let mut routes: Vec<Route> = self.routes.clone();
-        routes.extend(spec.wire.routes.iter().copied());
-        let gateways = addrs
-            .iter()
-            .filter_map(subnet_of)
-            .map(|subnet| subnet.gateway);
-        let is_default = |ip: &IpAddr| match ip {
-            IpAddr::V4(_) => port.default_v4,
-            IpAddr::V6(_) => port.default_v6,
+        let may_be = |route: &Route| {
+            let is_everything = route.to == IfAddr::everything(route.to.ip.is_ipv4());
+            let leads = if route.to.ip.is_ipv4() {
+                port.default_v4
+            } else {
+                port.default_v6
+            };
+            leads || !is_everything
         };
-        routes.extend(gateways.filter(is_default).map(|gateway| Route {
-            to: IfAddr::everything(gateway.is_ipv4()),
-            via: Some(gateway),
-        }));
+        // A container's own routes are worth more than everybody's, and the next hop itself goes no further by them.
+        let own = &spec.wire.routes;
+        let everybodys = self.routes.iter().filter(|route| {
+            let is_own = own.iter().any(|other| other.to == route.to);
+            !is_own && may_be(route) && route.via.is_none_or(|via| !addrs.contains(&via))
+        });
+        let mut routes: Vec<Route> = everybodys.chain(own).copied().collect();
+        let gateways = addrs.iter().filter_map(subnet_of).map(|subnet| Route {
+            to: IfAddr::everything(subnet.gateway.is_ipv4()),
+            via: Some(subnet.gateway),
+        });
+        let said: Vec<IfAddr> = self.routes.iter().map(|route| route.to).collect();
+        let is_unsaid = |route: &Route| !self.internal && !said.contains(&route.to);
+        routes.extend(gateways.filter(|route| is_unsaid(route) && may_be(route)));
         let mtu = spec.wire.mtu.or(self.mtu);
         // The same for whoever has the address next: what others on the network know of it stays true.
         let mac_of = |ip: &IpAddr| Mac::of(&format!("{}/{ip}", self.name));
@@ -350,7 +381,7 @@ pub struct PortEnd {
     pub name: LinkName,
     /// By which it tells whose it is.
     pub alias: String,
-    /// The container's default route for IPv4 goes through this network.
+    /// The container's default route for IPv4 goes through this network, if that has one.
     pub default_v4: bool,
     /// That for IPv6 does.
     pub default_v6: bool,
@@ -429,6 +460,7 @@ mod tests {
         let long = bridge("a-network-of-twenty");
         assert!(long.starts_with("a-netw-") && long.len() == 15, "{long}");
         assert_ne!(long, bridge("a-network-of-thirty"));
+        assert!(bridge("default").starts_with("defaul-") && bridge("all").starts_with("all-"));
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub fn tests() -> Vec<Case> {
         what_was_taken_away_is_put_back needs [Nftables],
         what_was_taken_of_the_bridge_and_the_rules_is_put_back needs [Nftables],
         a_wire_that_was_taken_away_is_put_back needs [Nftables],
+        routes_of_all_and_of_one_do_not_clash needs [Nftables],
+        a_network_may_have_the_names_of_all_links needs [Nftables],
+        ipv6_is_on_where_the_host_has_it_off needs [Root, Nftables],
         routes_and_looks_are_the_containers needs [Nftables],
         a_bundle_is_on_a_network needs [Root, Nftables],
         containers_know_each_other_by_name needs [Nftables],
@@ -522,6 +525,78 @@ fn a_wire_that_was_taken_away_is_put_back(host: &Host) {
     remove(host, "lan1");
 }
 
+fn routes_of_all_and_of_one_do_not_clash(host: &Host) {
+    let routes = [
+        "--route",
+        "0.0.0.0/0@10.9.0.254",
+        "--route",
+        "10.1.0.0/16@10.9.0.9",
+    ];
+    create(host, &[&LAN0[..], &routes].concat());
+    let routes = |net: &[&str]| {
+        let nets = net.iter().flat_map(|net| ["--net", *net]);
+        let script =
+            "ip route | cut -d' ' -f1-3 | sort; ip -6 route show default | cut -d' ' -f1-3";
+        let run = ["run"].into_iter().chain(nets);
+        let said = host.tincan(run.chain(["--", "sh", "-c", script])).ok();
+        let kept = said.lines().filter(|line| line.contains("via"));
+        kept.collect::<Vec<_>>().join(", ")
+    };
+    let (far, default6) = ("10.1.0.0/16 via 10.9.0.9", "default via fd09::1");
+    let default = "default via 10.9.0.254";
+    assert_eq!(routes(&["lan0"]), [far, default, default6].join(", "));
+    // The next hop itself.
+    assert_eq!(routes(&["lan0,10.9.0.9"]), [default, default6].join(", "));
+    // A container's own.
+    assert_eq!(
+        routes(&["lan0,route=10.1.0.0/16@10.9.0.8,route=0.0.0.0/0@10.9.0.7"]),
+        ["10.1.0.0/16 via 10.9.0.8", "default via 10.9.0.7", default6].join(", ")
+    );
+    // Where another network leads everywhere already, it stays so.
+    create(host, &["lan1", "--subnet", "10.8.0.0/24"]);
+    let both = [far, "default via 10.8.0.1", default6].join(", ");
+    assert_eq!(routes(&["lan1", "lan0"]), both);
+    stay(host, "a", "lan1");
+    host.tincan(["network", "connect", "lan0", "a"]).ok();
+    let show = ["exec", "a", "ip", "route", "show", "default"];
+    assert_eq!(host.tincan(show).ok(), "default via 10.8.0.1 dev eth0 \n");
+    delete(host, &["a"]);
+    remove(host, "lan0");
+    remove(host, "lan1");
+}
+
+fn a_network_may_have_the_names_of_all_links(host: &Host) {
+    for name in ["default", "all"] {
+        create(host, &[&[name], &LAN0[1..]].concat());
+        let ping = pings(&["10.9.0.1", "fd09::1"]);
+        host.tincan([
+            "run", "--net", name, "-p", "8080", "--", "sh", "-euc", &ping,
+        ])
+        .ok();
+        host.tincan(["network", "rm", name]).ok();
+    }
+    assert_eq!(
+        host.sh("cat /proc/sys/net/ipv4/conf/all/route_localnet"),
+        "0\n"
+    );
+}
+
+fn ipv6_is_on_where_the_host_has_it_off(host: &Host) {
+    let set = |value: u8| {
+        host.sh(&format!(
+            "echo {value} >/proc/sys/net/ipv6/conf/default/disable_ipv6"
+        ));
+    };
+    set(1);
+    create(host, &LAN0);
+    stay(host, "a", "lan0");
+    reaches(host, "a", "fd09::1", true);
+    host.sh(&pings(&["fd09::2"]));
+    delete(host, &["a"]);
+    remove(host, "lan0");
+    set(0);
+}
+
 fn routes_and_looks_are_the_containers(host: &Host) {
     create(
         host,
@@ -918,6 +993,18 @@ fn wrong_networks_are_refused(host: &Host) {
         ],
         "outside the network",
     );
+    for (routes, wrong) in [
+        (
+            &["10.1.0.0/16@10.8.0.2", "10.1.0.0/16@10.8.0.3"][..],
+            "route `10.1.0.0/16` is routed twice",
+        ),
+        (&["fd01::/64"], "a family that the network has no subnet of"),
+        (&["10.8.0.0/24"], "is the network's own prefix"),
+    ] {
+        let routes = routes.iter().flat_map(|route| ["--route", *route]);
+        let words = ["lan1", "--subnet", "10.8.0.0/24"].into_iter();
+        bad(&words.chain(routes).collect::<Vec<_>>(), wrong);
+    }
     bad(
         &["none", "--subnet", "10.8.0.0/24"],
         "`none` means something else",
@@ -947,6 +1034,11 @@ fn wrong_networks_are_refused(host: &Host) {
         "`10.9.0.255` is the broadcast address",
     );
     refused(host, &run("lan0,mtu=1000"), "1280 that IPv6 needs");
+    refused(
+        host,
+        &run("lan0,route=10.1.0.0/16@10.7.0.1"),
+        "route `10.7.0.1` is a next hop outside the network",
+    );
     refused(host, &run("lan9"), "network lan9 does not exist");
     refused(
         host,
