@@ -357,7 +357,8 @@ impl Networks<'_> {
     }
 }
 
-/// What is to be published for a tenant: by the first of these networks that leads outside, to its addresses there.
+/// What is to be published for a tenant: of each family by the first of these networks that leads outside and has an address of it for the
+/// tenant. So it is for the default routes, by which the answers go.
 ///
 /// # Errors
 /// When a port has nowhere to lead to, or is asked for twice.
@@ -368,22 +369,29 @@ pub fn plan(
 ) -> Result<Vec<Published>, PublishError> {
     let mut planned: Vec<Published> = Vec::new();
     let mut ports = PortSet::default();
+    let outside = || networks.iter().filter(|(network, _)| !network.internal);
     for publish in publish {
-        let leads = networks.iter().find(|(network, _)| !network.internal);
-        let Some((network, addrs)) = leads else {
+        let Some((first, _)) = outside().next() else {
             return Err(PublishError::NoNetwork {
                 publish: *publish,
                 tenant: tenant.clone(),
             });
         };
-        let to = addrs.iter().filter(|ip| publish.is_of(ip.is_ipv4()));
-        let to: Vec<IpAddr> = to.copied().collect();
+        let of_family = |v4: bool| {
+            let mut ways = outside().flat_map(|(network, addrs)| {
+                let of_it = addrs.iter().filter(move |ip| ip.is_ipv4() == v4);
+                of_it.map(move |ip| (&network.name, *ip))
+            });
+            ways.next().filter(|_| publish.is_of(v4))
+        };
+        let to: Vec<(&NetworkName, IpAddr)> =
+            [true, false].into_iter().filter_map(of_family).collect();
         if to.is_empty() {
             return Err(PublishError::NoFamily {
                 publish: *publish,
                 tenant: tenant.clone(),
                 family: if publish.is_of(true) { "IPv4" } else { "IPv6" },
-                network: network.name.clone(),
+                network: first.name.clone(),
             });
         }
         let overlaps = |other: &Published| other.publish.overlaps(publish);
@@ -391,11 +399,13 @@ pub fn plan(
             return Err(PublishError::Twice(*publish));
         }
         ports.insert(publish);
-        planned.push(Published {
-            network: network.name.clone(),
-            publish: *publish,
-            to,
-        });
+        for ways in to.chunk_by(|(one, _), (next, _)| one == next) {
+            planned.push(Published {
+                network: ways[0].0.clone(),
+                publish: *publish,
+                to: ways.iter().map(|(_, ip)| *ip).collect(),
+            });
+        }
     }
     Ok(planned)
 }

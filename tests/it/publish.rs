@@ -16,6 +16,7 @@ pub fn tests() -> Vec<Case> {
         ranges_lead_to_as_many_ports needs [Nftables],
         datagrams_come_in_and_go_back needs [Root, Nftables],
         a_port_at_one_address_is_at_no_other needs [Nftables],
+        of_each_family_a_port_is_where_its_network_is needs [Nftables],
         ports_come_and_go_while_the_container_runs needs [Nftables],
         ports_that_are_taken_are_refused needs [Root, Nftables],
         ports_that_lead_nowhere_are_refused needs [Nftables],
@@ -206,6 +207,42 @@ fn a_port_at_one_address_is_at_no_other(host: &Host) {
     assert!(ask(host, "", "10.9.0.1", 8080).is_some());
     delete(host, &["web", "next"]);
     remove(host, "lan0");
+}
+
+/// A container on two networks, each of one family.
+fn of_each_family_a_port_is_where_its_network_is(host: &Host) {
+    create(host, &["lan0", "--subnet", "10.9.0.0/24"]);
+    create(host, &["six", "--subnet", "fd09::/64"]);
+    let ports = ["-p", "8080:80", "-p", "[::]:8081:80"];
+    serve(
+        host,
+        "web",
+        &[&["--net", "six"], &ports[..]].concat(),
+        &["80"],
+    );
+    let leads = || {
+        [
+            ("127.0.0.1", 8080),
+            ("fd09::1", 8080),
+            ("fd09::1", 8081),
+            ("127.0.0.1", 8081),
+        ]
+        .map(|(address, port)| ask(host, "", address, port).is_some())
+    };
+    assert_eq!(leads(), [true, true, true, false]);
+    host.sh("nft flush ruleset");
+    host.tincan(["network", "reload"]).ok();
+    assert_eq!(leads(), [true, true, true, false]);
+    let taken = "port 8080:80 is published for container web already";
+    let other = ["run", "--net", "lan0", "-p", "8080:80", "--", "true"];
+    refused(host, &other, taken);
+    host.tincan(["network", "unpublish", "web", "8080"]).ok();
+    assert_eq!(leads(), [false, false, true, false]);
+    delete(host, &["web"]);
+    let rules = host.sh("nft list ruleset");
+    assert!(!rules.contains("elements"), "{rules}");
+    remove(host, "lan0");
+    remove(host, "six");
 }
 
 fn ports_come_and_go_while_the_container_runs(host: &Host) {
