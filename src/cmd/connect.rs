@@ -18,7 +18,7 @@ use crate::plan::name::{ContainerName, IfAddr, LinkName};
 use crate::plan::net::{WireSpec, host_link_alias};
 use crate::plan::network::{Lease, Network, NetworkName, NetworkSpec, PortEnd};
 use crate::plan::tenant::Tenant;
-use crate::plan::topology::{Change, End, Place, Removal, Route, Topology};
+use crate::plan::topology::{Change, End, Place, Removal, Topology};
 
 /// Puts a running container on a network.
 ///
@@ -166,8 +166,8 @@ fn rewire_one(engine: &Engine, network: &Network, container: &ContainerName) -> 
     Ok(())
 }
 
-/// Takes a container off a network, with its wire, its addresses, its names there, and the ports that are published by it. Where it had its
-/// way out by it, another of its networks leads out then.
+/// Takes a container off a network, with its wire, its addresses, its names there, and the ports that are published by it. Where the way out
+/// was by it, it is by another of the container's networks from then on.
 ///
 /// # Errors
 /// When it is not on it, or something of it cannot be undone.
@@ -204,10 +204,20 @@ fn disconnect_locked(
         fault::at("disconnect", step)
             .map_err(|errno| EngineError::of_deed(container, "disconnect", errno))
     };
-    let had = ways_out(container, &inside)?;
     step(0)?;
     publish::withdraw(engine, &state, network)?;
     step(1)?;
+    let wires = engine.root.wires(&state).map_err(EngineError::from)?;
+    let led = |v4: bool| {
+        let everywhere = IfAddr::everything(v4);
+        let mut its = wires.iter().filter(|record| is_to(record, network));
+        its.any(|record| {
+            let own = record.end_of(container);
+            own.is_some_and(|end| end.routes.iter().any(|route| route.to == everywhere))
+        })
+    };
+    let led = [true, false].into_iter().filter(|v4| led(*v4));
+    let led: Vec<bool> = led.collect();
     let removals = found.into_iter().map(|interface| Removal {
         container: container.clone(),
         interface,
@@ -219,69 +229,48 @@ fn disconnect_locked(
     link::remove(engine, &topology)?;
     step(2)?;
     leave(engine, &state, network)?;
-    lead_out(engine, container, &inside, had)?;
+    for v4 in led {
+        lead_by_another(engine, &inside, container, v4)?;
+    }
     Ok(names::follow_networks(engine, container)?)
 }
 
-/// Whether a container has a default route for IPv4, and for IPv6.
-fn ways_out(container: &ContainerName, inside: &Netlink) -> Result<[bool; 2], EngineError> {
-    let has = |v4| {
-        wire::has_default_route(inside, v4).map_err(|cause| EngineError::Wire {
-            container: container.to_string(),
-            action: "look at its routes".to_owned(),
-            cause,
-        })
-    };
-    Ok([has(true)?, has(false)?])
-}
-
-/// Leads a container out by another of its networks where the way that it had went with the one that it has left.
-fn lead_out(
+/// Gives a container a default route by the first of its networks that leads out, where it has none any more.
+fn lead_by_another(
     engine: &Engine,
-    container: &ContainerName,
     inside: &Netlink,
-    had: [bool; 2],
+    container: &ContainerName,
+    v4: bool,
 ) -> anyhow::Result<()> {
-    let state = engine.root.load(container).map_err(EngineError::from)?;
-    let has = ways_out(container, inside)?;
-    let mut changes = Vec::new();
-    for (at, v4) in [true, false].into_iter().enumerate() {
-        if has[at] || !had[at] {
-            continue;
-        }
-        for lease in state.leases().filter(|lease| lease.ip.is_ipv4() == v4) {
-            let network = engine.root.networks().load(&lease.network);
-            let network = network.map_err(EngineError::from)?;
-            let mut subnets = network.subnets.iter();
-            let subnet = subnets.find(|subnet| subnet.prefix.covers(lease.ip));
-            let found = interfaces(engine, &state, inside, &network.name)?;
-            let (Some(subnet), Some(interface), false) =
-                (subnet, found.into_iter().next(), network.internal)
-            else {
-                continue;
-            };
-            let route = Route {
-                to: IfAddr::everything(v4),
-                via: Some(subnet.gateway),
-            };
-            changes.push(Change {
-                container: container.clone(),
-                end: End {
-                    routes: vec![route],
-                    ..End::bare(Place::Running(container.clone()), interface)
-                },
-                up: None,
-                lost_addrs: Vec::new(),
-                lost_routes: Vec::new(),
-            });
-            break;
-        }
+    if wire::has_default_route(inside, v4)? {
+        return Ok(());
     }
-    if !changes.is_empty() {
-        engine.raise(&Topology {
-            changes,
+    let state = engine.root.load(container).map_err(EngineError::from)?;
+    for lease in state.leases().filter(|lease| lease.ip.is_ipv4() == v4) {
+        let network = engine.root.networks().load(&lease.network);
+        let network = network.map_err(EngineError::from)?;
+        let interface = interfaces(engine, &state, inside, &network.name)?;
+        let route = network.default_route(v4, &[lease.ip]);
+        let (Some(route), Some(interface)) = (route, interface.first()) else {
+            continue;
+        };
+        let at = Place::Running(container.clone());
+        let change = Change {
+            container: container.clone(),
+            end: End {
+                routes: vec![route],
+                ..End::bare(at, interface.clone())
+            },
+            up: None,
+            lost_addrs: Vec::new(),
+            lost_routes: Vec::new(),
+        };
+        let topology = Topology {
+            changes: vec![change],
             ..Topology::default()
-        })?;
+        };
+        engine.raise(&topology)?;
+        break;
     }
     Ok(())
 }

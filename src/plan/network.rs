@@ -233,6 +233,21 @@ impl Network {
             .map(|(a, _)| a.prefix)
     }
 
+    /// The route to everywhere that a container has by it: the one that is said, but for the next hop itself; else by the gateway, where that
+    /// leads out.
+    pub fn default_route(&self, v4: bool, own: &[IpAddr]) -> Option<Route> {
+        let to = IfAddr::everything(v4);
+        let is_said =
+            |route: &&Route| route.to == to && route.via.is_none_or(|via| !own.contains(&via));
+        if let Some(said) = self.routes.iter().find(is_said) {
+            return Some(*said);
+        }
+        let mut subnets = self.subnets.iter();
+        let subnet = subnets.find(|it| it.prefix.ip.is_ipv4() == v4)?;
+        let via = Some(subnet.gateway);
+        (!self.internal).then_some(Route { to, via })
+    }
+
     /// Whether it carries IPv6.
     pub fn has_ipv6(&self) -> bool {
         self.subnets.iter().any(|subnet| subnet.prefix.ip.is_ipv6())
@@ -297,29 +312,18 @@ impl Network {
                 automatic: false,
             })
         });
-        let may_be = |route: &Route| {
-            let is_everything = route.to == IfAddr::everything(route.to.ip.is_ipv4());
-            let leads = if route.to.ip.is_ipv4() {
-                port.default_v4
-            } else {
-                port.default_v6
-            };
-            leads || !is_everything
-        };
-        // A container's own routes are worth more than everybody's, and the next hop itself goes no further by them.
         let own = &spec.wire.routes;
-        let everybodys = self.routes.iter().filter(|route| {
-            let is_own = own.iter().any(|other| other.to == route.to);
-            !is_own && may_be(route) && route.via.is_none_or(|via| !addrs.contains(&via))
+        let ways = [(true, port.default_v4), (false, port.default_v6)].into_iter();
+        let ways = ways.filter(|(v4, leads)| *leads && addrs.iter().any(|ip| ip.is_ipv4() == *v4));
+        let ways = ways.filter_map(|(v4, _)| self.default_route(v4, addrs));
+        // A container's own routes are worth more than everybody's, and the next hop itself goes no further by them.
+        let everybodys = self.routes.iter().copied().filter(|route| {
+            let is_everything = route.to == IfAddr::everything(route.to.ip.is_ipv4());
+            !is_everything && route.via.is_none_or(|via| !addrs.contains(&via))
         });
-        let mut routes: Vec<Route> = everybodys.chain(own).copied().collect();
-        let gateways = addrs.iter().filter_map(subnet_of).map(|subnet| Route {
-            to: IfAddr::everything(subnet.gateway.is_ipv4()),
-            via: Some(subnet.gateway),
-        });
-        let said: Vec<IfAddr> = self.routes.iter().map(|route| route.to).collect();
-        let is_unsaid = |route: &Route| !self.internal && !said.contains(&route.to);
-        routes.extend(gateways.filter(|route| is_unsaid(route) && may_be(route)));
+        let mut routes: Vec<Route> = everybodys.chain(ways).collect();
+        routes.retain(|route| !own.iter().any(|other| other.to == route.to));
+        routes.extend(own);
         let mtu = spec.wire.mtu.or(self.mtu);
         // The same for whoever has the address next: what others on the network know of it stays true.
         let mac_of = |ip: &IpAddr| Mac::of(&format!("{}/{ip}", self.name));

@@ -11,6 +11,7 @@ pub fn tests() -> Vec<Case> {
         a_container_comes_to_a_network_and_leaves needs [Nftables],
         names_follow_who_comes_and_leaves needs [Nftables],
         ports_go_with_the_network_that_they_came_by needs [Nftables],
+        the_way_out_goes_over_to_another_network needs [Nftables],
         what_is_asked_for_is_had needs [Nftables],
         what_cannot_be_is_refused needs [Nftables],
         several_at_once_do_not_meddle needs [Root, Nftables],
@@ -196,6 +197,38 @@ fn ports_go_with_the_network_that_they_came_by(host: &Host) {
     );
     delete(host, &["a"]);
     remove(host, "lan0");
+}
+
+fn the_way_out_goes_over_to_another_network(host: &Host) {
+    create(host, &LAN0);
+    create(host, &["inner", "--subnet", "10.7.0.0/24", "--internal"]);
+    create(
+        host,
+        &["lan1", "--subnet", "10.8.0.0/24", "--subnet", "fd08::/64"],
+    );
+    stay(host, "a", "lan0");
+    let ways = || {
+        let line = "ip route show default; ip -6 route show default | cut -d' ' -f1-5";
+        inside(host, "a", line)
+    };
+    for network in ["inner", "lan1"] {
+        connect(host, &[network, "a"]);
+    }
+    disconnect(host, "lan0", "a");
+    assert_eq!(
+        ways(),
+        "default via 10.8.0.1 dev eth2 \ndefault via fd08::1 dev eth2\n"
+    );
+    // One that is not the way out changes nothing, and after the last there is none.
+    connect(host, &["lan0", "a"]);
+    disconnect(host, "lan0", "a");
+    assert!(ways().contains("10.8.0.1"), "{}", ways());
+    disconnect(host, "lan1", "a");
+    assert_eq!(ways(), "");
+    delete(host, &["a"]);
+    for network in ["lan0", "inner", "lan1"] {
+        remove(host, network);
+    }
 }
 
 fn what_is_asked_for_is_had(host: &Host) {

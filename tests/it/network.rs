@@ -547,6 +547,11 @@ fn routes_of_all_and_of_one_do_not_clash(host: &Host) {
     assert_eq!(routes(&["lan0"]), [far, default, default6].join(", "));
     // The next hop itself.
     assert_eq!(routes(&["lan0,10.9.0.9"]), [default, default6].join(", "));
+    let by_host = "default via 10.9.0.1";
+    assert_eq!(
+        routes(&["lan0,10.9.0.254"]),
+        [far, by_host, default6].join(", ")
+    );
     // A container's own.
     assert_eq!(
         routes(&["lan0,route=10.1.0.0/16@10.9.0.8,route=0.0.0.0/0@10.9.0.7"]),
