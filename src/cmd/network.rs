@@ -277,6 +277,16 @@ fn check_on_host(engine: &Engine, network: &Network) -> anyhow::Result<()> {
             return Err(overlaps(subnet.prefix, format!("the host's link {}", link.name)).into());
         }
     }
+    for route in wire::routes(&netlink)? {
+        // Of two equal ones the kernel takes the older, and a part of the prefix would be elsewhere. A route to more than that, as to all
+        // networks behind another router, gives way to the bridge's.
+        let clash = |subnet: &&Subnet| {
+            subnet.prefix.covers(route.ip) && route.prefix >= subnet.prefix.prefix
+        };
+        if let Some(subnet) = network.subnets.iter().find(clash) {
+            return Err(overlaps(subnet.prefix, format!("the host's route to {route}")).into());
+        }
+    }
     Ok(())
 }
 

@@ -877,6 +877,38 @@ fn match_route(ip: IpAddr) -> Request {
     Request::new(RouteNetlinkMessage::GetRoute(question), 0)
 }
 
+/// Where the routes go that somebody has given a namespace, in its main table: those of links' own addresses are not among them.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn routes(netlink: &Netlink) -> Result<Vec<IfAddr>, Refused> {
+    /// RT_TABLE_MAIN (linux/rtnetlink.h).
+    const MAIN: u8 = 254;
+    let mut found = Vec::new();
+    for everything in [true, false].map(IfAddr::everything) {
+        let mut question = RouteMessage::default();
+        question.header.address_family = family(everything.ip);
+        let question = RouteNetlinkMessage::GetRoute(question);
+        for message in netlink.request(Request::new(question, NLM_F_DUMP))? {
+            let RouteNetlinkMessage::NewRoute(route) = message else {
+                continue;
+            };
+            let header = &route.header;
+            if header.table != MAIN || header.protocol == RouteProtocol::Kernel {
+                continue;
+            }
+            let ip = route.attributes.iter().find_map(|it| match it {
+                RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+                RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+                _ => None,
+            });
+            let prefix = header.destination_prefix_length;
+            found.extend(ip.map(|ip| IfAddr { ip, prefix }));
+        }
+    }
+    Ok(found)
+}
+
 /// Whether a namespace has a route to everywhere, of IPv4 or of IPv6: to an address that nobody has (RFC 5737, RFC 3849).
 ///
 /// # Errors

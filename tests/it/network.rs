@@ -1079,6 +1079,19 @@ fn wrong_networks_are_refused(host: &Host) {
         &["lan1", "--subnet", "10.8.0.128/25"],
         "overlaps with the host's link here",
     );
+    host.sh("ip link set here up; ip link set there up; ip address add fd08::1/64 dev here
+        ip route add 10.7.1.0/24 via 10.8.0.1; ip route add fd07::/64 via fd08::2; ip route add 10.6.0.0/15 via 10.8.0.1");
+    for (subnet, route) in [
+        ("10.7.1.0/24", "10.7.1.0/24"),
+        ("10.7.0.0/16", "10.7.1.0/24"),
+        ("fd07::/48", "fd07::/64"),
+    ] {
+        let wrong = format!("overlaps with the host's route to {route}");
+        bad(&["lan1", "--subnet", subnet], &wrong);
+    }
+    // A part of what is elsewhere may be here.
+    create(host, &["lan1", "--subnet", "10.6.1.0/24"]);
+    remove(host, "lan1");
     host.sh("ip link del here");
     bad(
         &["lan1", "--subnet", "10.8.0.0/24", "--allow", "lan9"],
