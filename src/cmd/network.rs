@@ -145,6 +145,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
                 dns,
             };
             create(engine, &network)?;
+            network::warn_of_barrier(engine, &network);
         }
         Verb::Rm { names } => {
             // What a user's networks have on the host is in the user's namespaces, which are gone without containers.
@@ -202,6 +203,7 @@ pub fn run(args: Args, engine: &Engine) -> anyhow::Result<ExitCode> {
             drop(lock);
             for network in &all {
                 connect::rewire(engine, network)?;
+                network::warn_of_barrier(engine, network);
             }
         }
     }

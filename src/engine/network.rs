@@ -788,6 +788,27 @@ pub fn make(engine: &Engine, network: &Network) -> Result<(), NetworkStateError>
     publish::restore(engine, network, &netlink).map_err(failed("publish its ports anew"))
 }
 
+/// Says so where somebody else's rules drop what a network's containers send elsewhere.
+pub fn warn_of_barrier(engine: &Engine, network: &Network) {
+    if network.internal {
+        return;
+    }
+    // Who is not told does without the warning.
+    if let Ok(Some(nft::Barrier {
+        family,
+        table,
+        chain,
+    })) = nft::barrier(network)
+    {
+        let (name, bridge) = (&network.name, &network.bridge);
+        let at = format!("{family} {table} {chain}");
+        engine.warn(&format!(
+            "network {name}: the chain `{at}` drops what the host passes on, and so what is to leave {name} and to come there; \
+             `nft insert rule {at} iifname {bridge} accept` and `nft insert rule {at} oifname {bridge} accept` let it pass"
+        ));
+    }
+}
+
 fn failed_host(
     network: &Network,
     deed: &'static str,

@@ -24,6 +24,7 @@ const NEW_TABLE: u16 = 0;
 const GET_TABLE: u16 = 1;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
 const GET_RULE: u16 = 7;
 const NEW_SET: u16 = 9;
@@ -184,25 +185,47 @@ struct Rule {
 
 /// The rules of a table, chain by chain.
 fn rules_of(table: &str) -> io::Result<Vec<Rule>> {
+    let rules = dump(GET_RULE, NEW_RULE, INET, table)?;
+    Ok(rules
+        .iter()
+        .map(|rule| read_rule(&rule.attributes))
+        .collect())
+}
+
+/// What the kernel tells of something.
+struct Told {
+    family: u8,
+    attributes: Vec<u8>,
+}
+
+/// Asks for all that there is of a kind, of one table where one is named (NFTA_RULE_TABLE, NFTA_CHAIN_TABLE).
+fn dump(question: u16, answer: u16, family: u8, table: &str) -> io::Result<Vec<Told>> {
     let mut which = Attributes::default();
-    which.text(1, table); // NFTA_RULE_TABLE
-    let mut question = Batch::default();
+    if !table.is_empty() {
+        which.text(1, table);
+    }
+    let mut batch = Batch::default();
     let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
-    question.frame(NFTABLES << 8 | GET_RULE, flags, INET, 0, which.as_bytes());
+    let kind = NFTABLES << 8 | question;
+    batch.frame(kind, flags, family, 0, which.as_bytes());
     let socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.send_to(&question.bytes, &SocketAddr::new(0, 0), 0)?;
-    let mut rules = Vec::new();
+    socket.send_to(&batch.bytes, &SocketAddr::new(0, 0), 0)?;
+    let mut told = Vec::new();
     loop {
         let (datagram, _) = socket.recv_from_full()?;
         for (kind, message) in messages(&datagram) {
-            match i32::from(kind) {
-                libc::NLMSG_DONE => {
+            match (i32::from(kind), message) {
+                (libc::NLMSG_DONE, _) => {
                     let _ = channel::close_behind(socket.as_fd());
-                    return Ok(rules);
+                    return Ok(told);
                 }
-                libc::NLMSG_ERROR => return Err(error_of(message).unwrap_or(Errno::EPROTO).into()),
-                _ if kind == NFTABLES << 8 | NEW_RULE => {
-                    rules.push(read_rule(message.get(4..).unwrap_or_default()));
+                (libc::NLMSG_ERROR, _) => {
+                    return Err(error_of(message).unwrap_or(Errno::EPROTO).into());
+                }
+                // struct nfgenmsg has its family first.
+                (_, [family, _, _, _, attributes @ ..]) if kind == NFTABLES << 8 | answer => {
+                    let (family, attributes) = (*family, attributes.to_vec());
+                    told.push(Told { family, attributes });
                 }
                 _ => {}
             }
@@ -210,11 +233,72 @@ fn rules_of(table: &str) -> io::Result<Vec<Rule>> {
     }
 }
 
-fn read_rule(bytes: &[u8]) -> Rule {
-    let text = |value: &[u8]| {
-        let end = value.iter().position(|byte| *byte == 0);
-        String::from_utf8_lossy(&value[..end.unwrap_or(value.len())]).into_owned()
+/// A chain of somebody else's that drops what the host passes on, but for what a rule of it lets pass. A drop is final, whatever others accept.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Barrier {
+    /// The family of its table, as nft(8) has it.
+    pub family: &'static str,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+}
+
+/// The first such chain in whose table no rule names a network's bridge.
+///
+/// # Errors
+/// Where the kernel has no nftables, or will not tell.
+pub fn barrier(network: &Network) -> io::Result<Option<Barrier>> {
+    let has = |v4: bool| {
+        let mut subnets = network.subnets.iter();
+        subnets.any(|it| it.prefix.ip.is_ipv4() == v4)
     };
+    for told in dump(GET_CHAIN, NEW_CHAIN, libc::NFPROTO_UNSPEC as u8, "")? {
+        let family = match i32::from(told.family) {
+            libc::NFPROTO_IPV4 if has(true) => "ip",
+            libc::NFPROTO_IPV6 if has(false) => "ip6",
+            libc::NFPROTO_INET => "inet",
+            _ => continue,
+        };
+        let of = |wanted: u16| {
+            let mut all = attributes::read(&told.attributes);
+            all.find(|(kind, _)| *kind == wanted)
+                .map(|(_, value)| value)
+        };
+        let is = |value: Option<&[u8]>, number: i32| value == Some(&number.to_be_bytes()[..]);
+        let hook = of(4).and_then(|hook| attributes::read(hook).find(|(kind, _)| *kind == 1)); // NFTA_CHAIN_HOOK, NFTA_HOOK_HOOKNUM
+        let drops = is(of(5), libc::NF_DROP); // NFTA_CHAIN_POLICY
+        let (Some(table), Some(chain)) = (of(1).map(text), of(3).map(text)) else {
+            continue;
+        };
+        if !drops || !is(hook.map(|(_, value)| value), libc::NF_INET_FORWARD) {
+            continue;
+        }
+        // As the operand of a comparison, a whole name ends with a zero.
+        let name = [network.bridge.as_str().as_bytes(), b"\0"].concat();
+        let names = |rule: &Told| rule.attributes.windows(name.len()).any(|it| it == name);
+        if dump(GET_RULE, NEW_RULE, told.family, &table)?
+            .iter()
+            .any(names)
+        {
+            continue;
+        }
+        return Ok(Some(Barrier {
+            family,
+            table,
+            chain,
+        }));
+    }
+    Ok(None)
+}
+
+/// Text ends at the first zero.
+fn text(value: &[u8]) -> String {
+    let end = value.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&value[..end.unwrap_or(value.len())]).into_owned()
+}
+
+fn read_rule(bytes: &[u8]) -> Rule {
     let mut rule = Rule {
         chain: String::new(),
         expressions: Vec::new(),

@@ -15,6 +15,7 @@ pub fn tests() -> Vec<Case> {
         many_join_at_once_and_none_shares_an_address needs [Nftables],
         of_many_that_are_made_at_once_one_gets_the_prefix needs [Nftables],
         the_outside_is_reached_under_the_hosts_address needs [Root, Nftables],
+        who_drops_what_is_passed_on_is_told needs [Root, Nftables],
         nothing_comes_in_from_outside needs [Root, Nftables],
         networks_do_not_reach_each_other_unless_allowed needs [Nftables],
         isolated_ports_reach_the_host_alone needs [Nftables],
@@ -254,6 +255,59 @@ fn the_outside_is_reached_under_the_hosts_address(host: &Host) {
     let said = host.sh("nft list table inet tincan-lan0");
     assert_eq!(said.matches("oifname != \"lan0\"").count(), 2, "{said}");
     remove(host, "lan0");
+    no_world(host);
+}
+
+/// As Docker, and ufw, have it.
+fn who_drops_what_is_passed_on_is_told(host: &Host) {
+    world(host);
+    create(host, &LAN0);
+    // What is no chain for that, or lets pass, is nothing to tell.
+    host.sh("nft 'table inet other { chain c { type filter hook input priority 0; policy drop; }; chain f { type filter hook forward priority 0; }; }'");
+    host.tincan(["network", "reload"]).ok();
+    host.sh("nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'");
+    let run = |code| {
+        let ping = ["run", "--net", "lan0", "--", "ping", "-q", "-c1", "-W1"];
+        let ping = ping.iter().chain(&["192.0.2.254"]);
+        host.tincan(ping).assert().code(code);
+    };
+    run(1);
+    let told = |words: &[&str]| -> String {
+        let done = host.tincan(["network"].iter().chain(words)).any_stderr();
+        let output = done.assert().success().get_output().clone();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = told(&["reload"]);
+    assert!(
+        said.contains("network lan0: the chain `ip filter FORWARD` drops"),
+        "{said}"
+    );
+    let said = told(&["create", "lan1", "--subnet", "10.8.0.0/24"]);
+    assert!(
+        said.contains("network lan1: the chain `ip filter FORWARD` drops"),
+        "{said}"
+    );
+    // It is not the way of a network without IPv4, nor of one without a way out.
+    for words in [
+        &["--subnet", "fd07::/64"][..],
+        &["--subnet", "10.7.0.0/24", "--internal"],
+    ] {
+        create(host, &[&["lan2"], words].concat());
+        remove(host, "lan2");
+    }
+    // The lines that it says are the remedy.
+    let said = told(&["reload", "lan0"]);
+    let lines: Vec<&str> = said
+        .split('`')
+        .filter(|it| it.starts_with("nft "))
+        .collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    host.sh(&lines.join("; "));
+    run(0);
+    assert_eq!(told(&["reload", "lan0"]), "");
+    host.sh("nft delete table ip filter; nft delete table inet other");
+    remove(host, "lan0");
+    remove(host, "lan1");
     no_world(host);
 }
 
