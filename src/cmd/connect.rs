@@ -208,7 +208,7 @@ fn disconnect_locked(
     publish::withdraw(engine, &state, network)?;
     step(1)?;
     let wires = engine.root.wires(&state).map_err(EngineError::from)?;
-    let led = |v4: bool| {
+    let leads = |v4: bool| {
         let everywhere = IfAddr::everything(v4);
         let mut its = wires.iter().filter(|record| is_to(record, network));
         its.any(|record| {
@@ -216,8 +216,13 @@ fn disconnect_locked(
             own.is_some_and(|end| end.routes.iter().any(|route| route.to == everywhere))
         })
     };
-    let led = [true, false].into_iter().filter(|v4| led(*v4));
-    let led: Vec<bool> = led.collect();
+    let mut led = Vec::new();
+    for v4 in [true, false] {
+        // What somebody has taken away does not come back.
+        if leads(v4) && wire::has_default_route(&inside, v4)? {
+            led.push(v4);
+        }
+    }
     let removals = found.into_iter().map(|interface| Removal {
         container: container.clone(),
         interface,
