@@ -37,8 +37,18 @@ impl Names {
     /// Gives them to a node that is to be on the networks of these values.
     ///
     /// # Errors
-    /// When the node has no files, or no host name, of its own.
+    /// When the node has no files, or no host name, of its own, or is on no network.
     pub fn give(&self, engine: &Engine, node: &mut Node, specs: &[NetSpec]) -> Result<(), Usage> {
+        let is_place = |spec: &NetSpec| matches!(spec, NetSpec::Network(_));
+        if let (Some(alias), false) = (self.alias.first(), specs.iter().any(is_place)) {
+            return Err(Usage::new(
+                format!(
+                    "--alias {alias}: {} is on no network, where others would know it",
+                    node.name
+                ),
+                "`--net lan0` puts it on one",
+            ));
+        }
         node.aliases.clone_from(&self.alias);
         if let Some(name) = &self.hostname
             && !give_hostname(node, name.as_str())

@@ -267,6 +267,8 @@ fn wrong_names_are_refused(host: &Host) {
         let run = ["run", options[0], options[1], "--", "true"];
         refused(host, &run, "`--rootfs DIR` gives it files of its own");
     }
+    let alone = ["run", "--name", "a", "--alias", "b", "--", "true"];
+    refused(host, &alone, "--alias b: a is on no network");
     let shared = ["run", "--share", "uts", "--hostname", "a", "--", "true"];
     refused(host, &shared, "the container has the host's own name");
 }
