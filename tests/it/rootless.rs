@@ -337,17 +337,22 @@ fn open_dir(host: &Host) -> String {
 }
 
 fn a_missing_helper_is_told(host: &Host) {
-    host.sh("mkdir bin; for tool in true; do ln -s $(command -v $tool) bin/; done");
-    let said = host
-        .user_tincan(["run", "--", "true"])
-        .env("PATH", host.dir().join("bin"))
-        .fails(125);
-    assert!(
-        said.contains("newuidmap: it is not installed") && said.contains("apt-get install uidmap"),
-        "{said}"
-    );
-    assert_eq!(said.lines().count(), 2, "{said}");
-    assert_eq!(holder(), None);
+    host.sh("mkdir bin; ln -s $(command -v true) bin/; mkdir -m 700 shut");
+    let [bin, shut] = ["bin", "shut"].map(|name| host.dir().join(name).display().to_string());
+    // A directory that a user may not search, as root's are after su(1), could have it.
+    for path in [bin.clone(), format!("{shut}:{bin}")] {
+        let said = host
+            .user_tincan(["run", "--", "true"])
+            .env("PATH", path)
+            .fails(125);
+        assert!(
+            said.contains("newuidmap: PATH has none that you may run")
+                && said.contains("apt-get install uidmap"),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 2, "{said}");
+        assert_eq!(holder(), None);
+    }
 }
 
 fn a_broken_helper_is_told(host: &Host) {
