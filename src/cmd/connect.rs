@@ -11,7 +11,7 @@ use crate::engine::hold::{Engine, enter_running};
 use crate::engine::names;
 use crate::engine::network::NetworkStateError;
 use crate::engine::publish;
-use crate::engine::state::{EndRecord, State, StateError, Undo, WireRecord};
+use crate::engine::state::{EndRecord, State, StateError, Status, Undo, WireRecord};
 use crate::net::netlink::{Netlink, gone_is_fine};
 use crate::net::wire;
 use crate::plan::name::{ContainerName, IfAddr, LinkName};
@@ -92,10 +92,17 @@ pub fn rewire(engine: &Engine, network: &Network) -> anyhow::Result<()> {
         .collect();
     let mut failure = None;
     for container in containers {
-        let done = rewire_one(engine, network, &container);
+        let Ok(state) = engine.root.load(&container) else {
+            continue;
+        };
+        // One that is being made has its maker, who makes its wires.
+        if !engine.root.is_complete(&container) {
+            continue;
+        }
+        let done = rewire_one(engine, network, &state);
         // Who has ended meanwhile needs none.
         if let Err(error) = done
-            && enter_running(engine, &container).is_ok()
+            && engine.root.status(&state) != Status::Stopped
         {
             failure.get_or_insert(error);
         }
@@ -103,13 +110,17 @@ pub fn rewire(engine: &Engine, network: &Network) -> anyhow::Result<()> {
     failure.map_or(Ok(()), Err)
 }
 
-fn rewire_one(engine: &Engine, network: &Network, container: &ContainerName) -> anyhow::Result<()> {
+fn rewire_one(engine: &Engine, network: &Network, seen: &State) -> anyhow::Result<()> {
+    let container = &seen.id;
     let _lock = match engine.root.lock_networks([container]) {
-        // One that is being made, or has gone.
         Err(StateError::Unknown(_)) => return Ok(()),
         other => other.map_err(EngineError::from)?,
     };
     let state = engine.root.load(container).map_err(EngineError::from)?;
+    // Of another that has got its name since, perhaps nothing is made yet.
+    if state.process != seen.process || engine.root.status(&state) == Status::Stopped {
+        return Ok(());
+    }
     let host = engine.host_netlink()?;
     for record in engine.root.wires(&state).map_err(EngineError::from)? {
         let (Some(port), Some(near)) = (record.end_on_host(), record.end_of(container)) else {
