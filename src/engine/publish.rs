@@ -20,7 +20,7 @@ use super::hold::{Engine, own_holder};
 use super::network::{self, Holder, NetworkStateError, Networks};
 use super::state::{State, StateError, Undo, file_error};
 use crate::net::netlink::{Netlink, gone_is_fine};
-use crate::net::{nft, sockets, wire};
+use crate::net::{conntrack, nft, sockets, wire};
 use crate::plan::name::{ContainerName, LinkName};
 use crate::plan::net::{PortSet, Protocol, Publish};
 use crate::plan::network::{Network, NetworkName, Published};
@@ -466,8 +466,29 @@ pub fn check_host(published: &[Published]) -> Result<(), PublishError> {
 pub fn lead(tenant: &Tenant, published: &[Published]) -> Result<(), PublishError> {
     each_network(tenant, published, |bridge, some| {
         nft::publish(bridge, some)?;
+        forget_datagrams(some, true);
         let_answers_to_loopback(bridge, true)
     })
+}
+
+/// Lets nobody who has sent datagrams to these ports go on to where they led before. Without it, it ends when nothing was sent for a while
+/// (`nf_conntrack_udp_timeout_stream`, nf_conntrack-sysctl.rst).
+fn forget_datagrams(published: &[&Published], kept: bool) {
+    let is_udp = |one: &&Published| one.publish.protocol == Protocol::Udp;
+    if !published.iter().any(is_udp) {
+        return;
+    }
+    let forget = || -> io::Result<()> {
+        let links = wire::links(&Netlink::open()?);
+        let links = links.map_err(|refused| io::Error::from(refused.errno))?;
+        let own: HashSet<IpAddr> = links
+            .iter()
+            .flat_map(|link| link.addrs.iter().map(|at| at.addr.ip))
+            .collect();
+        conntrack::forget_datagrams(published, |ip| own.contains(&ip) || ip.is_loopback(), kept)
+    };
+    // A kernel that cannot be asked goes by time.
+    let _ = forget();
 }
 
 /// Leads them nowhere again; absent is success. To be called on the host.
@@ -475,7 +496,11 @@ pub fn lead(tenant: &Tenant, published: &[Published]) -> Result<(), PublishError
 /// # Errors
 /// When the kernel refuses.
 pub fn unlead(tenant: &Tenant, published: &[Published]) -> Result<(), PublishError> {
-    each_network(tenant, published, nft::unpublish)
+    each_network(tenant, published, |bridge, some| {
+        nft::unpublish(bridge, some)?;
+        forget_datagrams(some, false);
+        Ok(())
+    })
 }
 
 fn each_network(
@@ -750,6 +775,7 @@ pub(super) fn restore(engine: &Engine, network: &Network, netlink: &Netlink) -> 
         }
         reflect(engine, netlink, &tenant).map_err(|error| other(&error))?;
         nft::publish(&network.bridge, &ours)?;
+        forget_datagrams(&ours, true);
         let_answers_to_loopback(&network.bridge, true)?;
     }
     Ok(())

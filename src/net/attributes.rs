@@ -37,7 +37,12 @@ impl Attributes {
 
     /// An attribute of attributes.
     pub fn nested(&mut self, kind: u16, inner: &Attributes) {
-        self.bytes(kind | NLA_F_NESTED, &inner.0);
+        self.nested_bytes(kind, &inner.0);
+    }
+
+    /// The same of attributes as the kernel has told them.
+    pub fn nested_bytes(&mut self, kind: u16, inner: &[u8]) {
+        self.bytes(kind | NLA_F_NESTED, inner);
     }
 
     /// A value that nftables compares with (NFTA_DATA_VALUE).

@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod bridge;
+pub mod conntrack;
 pub mod device;
 pub mod dns;
 pub mod interface;

@@ -1001,7 +1001,7 @@ impl Batch {
 }
 
 /// The messages of a datagram of netlink's, each with its type and what follows its header.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let header = rest.get(..16)?;
@@ -1016,7 +1016,7 @@ fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// What an answer says (struct nlmsgerr): none where all is well.
-fn error_of(message: &[u8]) -> Option<Errno> {
+pub(super) fn error_of(message: &[u8]) -> Option<Errno> {
     let code = message
         .get(..4)
         .map_or([0; 4], |it| [it[0], it[1], it[2], it[3]]);

@@ -15,6 +15,7 @@ pub fn tests() -> Vec<Case> {
         a_port_is_reached_from_everywhere_and_sees_who_comes needs [Root, Nftables],
         ranges_lead_to_as_many_ports needs [Nftables],
         datagrams_come_in_and_go_back needs [Root, Nftables],
+        who_sends_datagrams_gets_to_whoever_has_the_port needs [Root, Nftables],
         a_port_at_one_address_is_at_no_other needs [Nftables],
         of_each_family_a_port_is_where_its_network_is needs [Nftables],
         ports_come_and_go_while_the_container_runs needs [Nftables],
@@ -178,6 +179,58 @@ fn datagrams_come_in_and_go_back(host: &Host) {
     }
     drop(server);
     delete(host, &["echo"]);
+    remove(host, "lan0");
+}
+
+/// From one port of its own all the time, which is one connection to conntrack.
+fn who_sends_datagrams_gets_to_whoever_has_the_port(host: &Host) {
+    create(host, &LAN0);
+    let clients = ["10.9.0.1", "fd09::1"].map(|ip| UdpSocket::bind((ip, 5000)).unwrap());
+    let send = || {
+        for client in &clients {
+            // Where nobody is, an earlier one has been refused.
+            let to = (client.local_addr().unwrap().ip(), 5353);
+            let _ = client
+                .send_to(b"there", to)
+                .or_else(|_| client.send_to(b"there", to));
+        }
+    };
+    let serve = |name: &str| {
+        let run = ["run", "-d", "--name", name, "--net", "lan0"];
+        let rest = ["-p", "5353:53/udp", "--", "sleep", "1000"];
+        host.tincan(run.iter().chain(&rest)).ok();
+        host.inside(name, || UdpSocket::bind("[::]:53").unwrap())
+    };
+    let hears = |server: &UdpSocket, what: &str| {
+        let limit = Some(Duration::from_secs(10));
+        server.set_read_timeout(limit).unwrap();
+        send();
+        for _ in &clients {
+            let heard = server.recv_from(&mut [0; 16]);
+            assert!(heard.is_ok(), "{what}: {heard:?}");
+        }
+    };
+    // Who began when nobody had the port,
+    send();
+    let first = serve("a");
+    hears(&first, "the first");
+    drop(first);
+    // and with another.
+    delete(host, &["a"]);
+    stay(host, "hold", "lan0");
+    send();
+    let second = serve("b");
+    hears(&second, "the second");
+    host.sh("nft flush ruleset");
+    send();
+    host.tincan(["network", "reload"]).ok();
+    hears(&second, "after a reload");
+    host.tincan(["network", "unpublish", "b", "5353/udp"]).ok();
+    send();
+    second.set_nonblocking(true).unwrap();
+    assert!(second.recv_from(&mut [0; 16]).is_err());
+    drop(second);
+    delete(host, &["b", "hold"]);
     remove(host, "lan0");
 }
 
