@@ -293,12 +293,18 @@ fn check_on_host(engine: &Engine, network: &Network) -> anyhow::Result<()> {
 }
 
 fn overlaps(prefix: IfAddr, whose: String) -> BadWord {
-    BadWord::new(
-        "subnet",
-        prefix.to_string(),
-        format!("overlaps with {whose}"),
-        "10.9.0.0/24",
-    )
+    // Another one, of the same family.
+    let examples = match prefix.ip.is_ipv4() {
+        true => ["10.9.0.0/24", "10.10.0.0/24"],
+        false => ["fd09::/64", "fd10::/64"],
+    };
+    let is_another = |word: &&str| {
+        let example: Result<IfAddr, _> = word.parse();
+        example.is_ok_and(|it| !prefix.covers(it.ip) && !it.covers(prefix.ip))
+    };
+    let example = examples.into_iter().find(is_another);
+    let why = format!("overlaps with {whose}");
+    BadWord::new("subnet", prefix.to_string(), why, example.unwrap_or(examples[0]))
 }
 
 fn remove(engine: &Engine, name: &NetworkName) -> anyhow::Result<()> {

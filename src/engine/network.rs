@@ -492,8 +492,14 @@ impl Networks<'_> {
                 Err(errno) => return Err(file_error(&path)(errno.into()).into()),
             }
             match self.holder(lease)? {
-                // Given back meanwhile.
-                None => {}
+                // Given back meanwhile; or nobody can say whose it is.
+                None => match fs::read_link(&path) {
+                    Ok(text) if text.to_str().is_none_or(|it| it.parse::<Holder>().is_err()) => {
+                        let cause = io::Error::other("it does not say whose it is");
+                        return Err(file_error(&path)(cause).into());
+                    }
+                    _ => {}
+                },
                 Some(other) if self.is_stale(lease, &other) => self.take_back(lease, &other)?,
                 Some(other) => return Ok(Err(other)),
             }

@@ -133,7 +133,12 @@ impl Subnet {
         if prefix.network() != prefix {
             return Err(bad("has bits beyond its prefix"));
         }
-        if prefix.ip.is_multicast() || prefix.ip.is_loopback() || prefix.prefix == 0 {
+        // "This network" (RFC 1122, 3.2.1.3), and IPv4 addresses in IPv6 ones (RFC 4038, 4.2), are on no link.
+        let is_on_none = match prefix.ip {
+            IpAddr::V4(ip) => ip.octets()[0] == 0,
+            IpAddr::V6(ip) => ip.is_unspecified() || ip.to_ipv4_mapped().is_some(),
+        };
+        if is_on_none || prefix.ip.is_multicast() || prefix.ip.is_loopback() {
             return Err(bad("is no prefix of hosts"));
         }
         let mut others = prefix.others();

@@ -1023,12 +1023,26 @@ fn wrong_networks_are_refused(host: &Host) {
     );
     bad(
         &["lan1", "--subnet", "10.9.0.128/25"],
-        "overlaps with network lan0",
+        "overlaps with network lan0; a right one is `10.10.0.0/24`",
     );
     bad(
         &["lan1", "--subnet", "fd09::/48"],
-        "overlaps with network lan0",
+        "overlaps with network lan0; a right one is `fd10::/64`",
     );
+    for subnet in [
+        "0.0.0.0/8",
+        "0.1.0.0/16",
+        "::ffff:10.0.0.0/104",
+        "0.0.0.0/0",
+    ] {
+        bad(&["lan1", "--subnet", subnet], "is no prefix of hosts");
+    }
+    // One that nobody can say of whose it is.
+    let leases = host.state_root().join(".networks/lan0/leases");
+    std::os::unix::fs::symlink("somebody", leases.join("10.9.0.77")).unwrap();
+    let run_there = ["run", "--net", "lan0,10.9.0.77", "--", "true"];
+    refused(host, &run_there, "10.9.0.77: it does not say whose it is");
+    std::fs::remove_file(leases.join("10.9.0.77")).unwrap();
     bad(
         &["lan1", "--subnet", "10.8.0.1/24"],
         "has bits beyond its prefix",
