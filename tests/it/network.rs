@@ -651,7 +651,10 @@ fn ipv6_is_on_where_the_host_has_it_off(host: &Host) {
     stay(host, "a", "lan0");
     reaches(host, "a", "fd09::1", true);
     host.sh(&pings(&["fd09::2"]));
-    delete(host, &["a"]);
+    // A wire to the host as well.
+    stay(host, "b", "fd00::1/64");
+    reaches(host, "b", "fd00::2", true);
+    delete(host, &["a", "b"]);
     remove(host, "lan0");
     set(0);
 }
