@@ -304,7 +304,12 @@ fn overlaps(prefix: IfAddr, whose: String) -> BadWord {
     };
     let example = examples.into_iter().find(is_another);
     let why = format!("overlaps with {whose}");
-    BadWord::new("subnet", prefix.to_string(), why, example.unwrap_or(examples[0]))
+    BadWord::new(
+        "subnet",
+        prefix.to_string(),
+        why,
+        example.unwrap_or(examples[0]),
+    )
 }
 
 fn remove(engine: &Engine, name: &NetworkName) -> anyhow::Result<()> {
