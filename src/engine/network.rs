@@ -4,7 +4,7 @@
 //! address, its text says whose it is; so it appears whole, once, and by one call. Nobody of tincan's runs for it.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
@@ -713,7 +713,11 @@ fn closed_forwarding(network: &Network) -> impl Iterator<Item = &'static str> {
         let mut subnets = network.subnets.iter();
         !network.internal && subnets.any(|it| it.prefix.ip.is_ipv4() == v4)
     };
-    let is_off = |path: &&str| fs::read(path).is_ok_and(|text| text.starts_with(b"0"));
+    let is_off = |path: &&str| {
+        let mut value = [0];
+        let read = fs::File::open(path).and_then(|mut file| file.read(&mut value));
+        read.is_ok() && value == *b"0"
+    };
     let wanted = FORWARDING.into_iter().filter(move |(v4, _)| is_wanted(*v4));
     wanted.map(|(_, path)| path).filter(is_off)
 }

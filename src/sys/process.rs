@@ -1,7 +1,8 @@
 //! Processes: clone, exec, pidfds, signals, and what `/proc` says of a process.
 
 use std::ffi::{CString, c_char};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
@@ -95,7 +96,7 @@ pub fn user_namespace(uids: &str, gids: &str) -> Result<OwnedFd, Errno> {
     let of_child = |name: &str| format!("/proc/{pid}/{name}");
     let made = std::fs::write(of_child("uid_map"), uids)
         .and_then(|()| std::fs::write(of_child("gid_map"), gids))
-        .and_then(|()| std::fs::File::open(of_child("ns/user")))
+        .and_then(|()| File::open(of_child("ns/user")))
         .map_err(|e| errno_of(&e));
     drop(writer);
     wait(pidfd.as_fd())?;
@@ -261,7 +262,11 @@ impl ProcessId {
 /// Start time and state letter from `/proc/PID/stat`. The command's name may contain anything, so the fields are counted
 /// from the last parenthesis.
 fn stat(pid: i32) -> io::Result<(u64, u8)> {
-    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    // The file is a kilobyte at most, 52 fields of which the longest are numbers of 64 bits, and is read as a whole (`seq_read`); of a file that
+    // tells no length the standard library reads a little at a time.
+    let mut text = [0; 2048];
+    let length = File::open(format!("/proc/{pid}/stat"))?.read(&mut text)?;
+    let text = &text[..length];
     let bad = || io::Error::from(io::ErrorKind::InvalidData);
     let after = text.iter().rposition(|b| *b == b')').ok_or_else(bad)? + 2;
     let mut fields = text.get(after..).ok_or_else(bad)?.split(|b| *b == b' ');
