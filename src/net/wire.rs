@@ -64,8 +64,6 @@ pub fn furnish_both(wire: &Wire, sites: [Site; 2], indices: [u32; 2]) -> Result<
     for (end, site) in wire.ends.iter().zip(sites) {
         if let Some((parameter, value)) = wire.ipv6_setting(end) {
             set_ipv6(&end.name, site, parameter, value);
-        } else if site.netns.is_none() && end.gets_ipv6() && is_ipv6_off_by_default() {
-            enable_ipv6(&end.name);
         }
     }
     let furnished = (0..2)
@@ -201,12 +199,6 @@ pub(super) fn disable_ipv6(name: &LinkName) {
 /// Turns it on where it is off.
 pub(super) fn enable_ipv6(name: &LinkName) {
     write_ipv6(name, "disable_ipv6", "0");
-}
-
-/// Whether new links of the host's have no IPv6 until it is turned on (ip-sysctl.rst, `conf/default/disable_ipv6`).
-fn is_ipv6_off_by_default() -> bool {
-    std::fs::read("/proc/sys/net/ipv6/conf/default/disable_ipv6")
-        .is_ok_and(|text| text.starts_with(b"1"))
 }
 
 /// Sets what an interface does with IPv6 (ip-sysctl.rst), in another namespace by going there, since /proc/sys/net is that of the thread
