@@ -218,19 +218,15 @@ fn disconnect_locked(
     step(0)?;
     publish::withdraw(engine, &state, network)?;
     step(1)?;
-    let wires = engine.root.wires(&state).map_err(EngineError::from)?;
-    let leads = |v4: bool| {
-        let everywhere = IfAddr::everything(v4);
-        let mut its = wires.iter().filter(|record| is_to(record, network));
-        its.any(|record| {
-            let own = record.end_of(container);
-            own.is_some_and(|end| end.routes.iter().any(|route| route.to == everywhere))
-        })
-    };
+    let links = found
+        .iter()
+        .filter_map(|it| wire::link_by_name(&inside, it).ok());
+    let its: Vec<u32> = links.map(|link| link.index).collect();
+    // As it is now: it may have come over from another, and what somebody has taken away does not come back.
     let mut led = Vec::new();
     for v4 in [true, false] {
-        // What somebody has taken away does not come back.
-        if leads(v4) && wire::has_default_route(&inside, v4)? {
+        let way_out = wire::way_out(&inside, v4)?;
+        if way_out.is_some_and(|index| its.contains(&index)) {
             led.push(v4);
         }
     }

@@ -909,25 +909,51 @@ pub fn routes(netlink: &Netlink) -> Result<Vec<IfAddr>, Refused> {
     Ok(found)
 }
 
-/// Whether a namespace has a route to everywhere, of IPv4 or of IPv6: to an address that nobody has (RFC 5737, RFC 3849).
+/// The number of the link by which a route leads, if it is one.
+fn output_interface(route: &RouteMessage) -> Option<u32> {
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        })
+}
+
+/// Whether a namespace has a route to everywhere, of IPv4 or of IPv6.
+///
+/// # Errors
+/// As [`way_out`].
+pub fn has_default_route(netlink: &Netlink, v4: bool) -> Result<bool, Refused> {
+    Ok(way_out(netlink, v4)?.is_some())
+}
+
+/// By which link a namespace's route to everywhere leads, if it has one, by that link's number; 0 where it is by several. It is asked for an
+/// address that nobody has (RFC 5737, RFC 3849).
 ///
 /// # Errors
 /// When the kernel does not say.
-pub fn has_default_route(netlink: &Netlink, v4: bool) -> Result<bool, Refused> {
+pub fn way_out(netlink: &Netlink, v4: bool) -> Result<Option<u32>, Refused> {
     let nobody = if v4 {
         IpAddr::V4(Ipv4Addr::new(192, 0, 2, 255))
     } else {
         IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xffff))
     };
     match netlink.request(match_route(nobody)) {
-        Ok(_) => Ok(true),
+        Ok(messages) => {
+            let index = messages.into_iter().find_map(|message| match message {
+                RouteNetlinkMessage::NewRoute(route) => output_interface(&route),
+                _ => None,
+            });
+            Ok(Some(index.unwrap_or(0)))
+        }
         Err(refused)
             if matches!(
                 refused.errno,
                 Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL
             ) =>
         {
-            Ok(false)
+            Ok(None)
         }
         Err(refused) => Err(refused),
     }
@@ -986,14 +1012,7 @@ fn match_host_route(netlink: &Netlink, ip: IpAddr) -> Result<Option<(RouteType, 
     };
     Ok(matched.into_iter().find_map(|message| match message {
         RouteNetlinkMessage::NewRoute(route) if route.header.destination_prefix_length == bits => {
-            let index = route
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    RouteAttribute::Oif(index) => Some(*index),
-                    _ => None,
-                })?;
-            Some((route.header.kind, index))
+            Some((route.header.kind, output_interface(&route)?))
         }
         _ => None,
     }))
