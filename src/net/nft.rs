@@ -274,10 +274,10 @@ pub fn barrier(network: &Network) -> io::Result<Option<Barrier>> {
         if !drops || !is(hook.map(|(_, value)| value), libc::NF_INET_FORWARD) {
             continue;
         }
-        // As the operand of a comparison, a whole name ends with a zero.
-        let name = [network.bridge.as_str().as_bytes(), b"\0"].concat();
+        // As the operand of a comparison, a whole name ends with a zero, and there is one before it, of the attribute's kind.
+        let name = [b"\0", network.bridge.as_str().as_bytes(), b"\0"].concat();
         let names = |rule: &Told| rule.attributes.windows(name.len()).any(|it| it == name);
-        if dump(GET_RULE, NEW_RULE, told.family, &table)?
+        if all_of(GET_RULE, NEW_RULE, told.family, &table)?
             .iter()
             .any(names)
         {
