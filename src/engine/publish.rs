@@ -4,6 +4,7 @@
 //! which they lead to the container, and whose they are. It is replaced in one step, under a lock on the directory. What undoes it is in the
 //! container's journal, as everything.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io;
@@ -478,17 +479,16 @@ fn forget_datagrams(published: &[&Published], kept: bool) {
     if !published.iter().any(is_udp) {
         return;
     }
-    let forget = || -> io::Result<()> {
-        let links = wire::links(&Netlink::open()?);
-        let links = links.map_err(|refused| io::Error::from(refused.errno))?;
-        let own: HashSet<IpAddr> = links
-            .iter()
-            .flat_map(|link| link.addrs.iter().map(|at| at.addr.ip))
-            .collect();
-        conntrack::forget_datagrams(published, |ip| own.contains(&ip) || ip.is_loopback(), kept)
-    };
+    // Asked for only where somebody sends.
+    let own: LazyCell<HashSet<IpAddr>> = LazyCell::new(|| {
+        let links = Netlink::open().map(|netlink| wire::links(&netlink));
+        let links = links.ok().and_then(Result::ok).unwrap_or_default();
+        let addrs = links.into_iter().flat_map(|link| link.addrs);
+        addrs.map(|at| at.addr.ip).collect()
+    });
+    let is_local = |ip: IpAddr| ip.is_loopback() || own.contains(&ip);
     // A kernel that cannot be asked goes by time.
-    let _ = forget();
+    let _ = conntrack::forget_datagrams(published, is_local, kept);
 }
 
 /// Leads them nowhere again; absent is success. To be called on the host.
@@ -761,6 +761,7 @@ fn rewrite_journal(
 pub(super) fn restore(engine: &Engine, network: &Network, netlink: &Netlink) -> io::Result<()> {
     let other = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
     let networks = engine.root.networks();
+    let mut led: Vec<Published> = Vec::new();
     let tenants = networks.publishing(&network.name);
     for tenant in tenants.map_err(|error| other(&error))? {
         // What it has now is what counts, and nobody undoes it meanwhile.
@@ -775,9 +776,11 @@ pub(super) fn restore(engine: &Engine, network: &Network, netlink: &Netlink) -> 
         }
         reflect(engine, netlink, &tenant).map_err(|error| other(&error))?;
         nft::publish(&network.bridge, &ours)?;
-        forget_datagrams(&ours, true);
         let_answers_to_loopback(&network.bridge, true)?;
+        led.extend(ours.into_iter().cloned());
     }
+    // Once for all of them, since it costs the same.
+    forget_datagrams(&led.iter().collect::<Vec<_>>(), true);
     Ok(())
 }
 

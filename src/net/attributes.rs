@@ -53,6 +53,12 @@ impl Attributes {
     }
 }
 
+/// The first attribute of a kind among those that the kernel tells.
+pub fn find(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    let mut all = read(bytes);
+    all.find_map(|(kind, value)| (kind == wanted).then_some(value))
+}
+
 /// The attributes that the kernel tells, each with its kind.
 pub fn read(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;

@@ -5,11 +5,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
+use netlink_sys::Socket;
 
 use super::attributes::{self, Attributes};
-use super::nft::{error_of, messages};
+use super::nft;
 use crate::plan::net::Protocol;
 use crate::plan::network::Published;
 
@@ -43,106 +42,60 @@ pub fn forget_datagrams(
     let ports: Vec<(&Published, IpAddr)> = udp
         .flat_map(|one| one.to.iter().map(|to| (*one, *to)))
         .collect();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let v4 = family == libc::AF_INET;
-        let family = u8::try_from(family).expect("a number of 8 bits");
-        if !ports.iter().any(|(_, to)| to.is_ipv4() == v4) {
-            continue;
-        }
-        let is_stale = |original: &Tuple, answer: &Tuple| {
-            let (Some(at), Some(port)) = (original.destination, original.port) else {
-                return false;
-            };
-            let is_for = |(one, to): &(&Published, IpAddr)| {
-                let asked = one.publish.address.filter(|ip| !ip.is_unspecified());
-                let range = one.publish.ports;
-                (range.first..=range.last).contains(&port)
-                    && to.is_ipv4() == v4
-                    && asked.is_none_or(|asked| asked == at)
-                    && !(kept && answer.source == Some(*to))
-            };
-            let is_udp = original.protocol.map(i32::from) == Some(libc::IPPROTO_UDP);
-            is_udp && is_local(at) && ports.iter().any(is_for)
+    let is_stale = |original: &Tuple, answer: &Tuple| {
+        let (Some(at), Some(port)) = (original.destination, original.port) else {
+            return false;
         };
-        for stale in find(family, is_stale)? {
-            delete(family, &stale)?;
-        }
-    }
-    Ok(())
+        let is_for = |(one, to): &(&Published, IpAddr)| {
+            let asked = one.publish.address.filter(|ip| !ip.is_unspecified());
+            let range = one.publish.ports;
+            (range.first..=range.last).contains(&port)
+                && to.is_ipv4() == at.is_ipv4()
+                && asked.is_none_or(|asked| asked == at)
+                && !(kept && answer.source == Some(*to))
+        };
+        let is_udp = original.protocol.map(i32::from) == Some(libc::IPPROTO_UDP);
+        is_udp && ports.iter().any(is_for) && is_local(at)
+    };
+    nft::with_socket(|socket| {
+        let stale = find(socket, is_stale)?;
+        stale.iter().try_for_each(|stale| delete(socket, stale))
+    })
 }
 
-/// The connections of a family of which this holds, each by what it is asked for by: its tuple, and its zone where it is in one.
-fn find(family: u8, is_it: impl Fn(&Tuple, &Tuple) -> bool) -> io::Result<Vec<Attributes>> {
-    let socket = Socket::new(NETLINK_NETFILTER)?;
-    send(&socket, GET, libc::NLM_F_DUMP, family, &[])?;
+/// A connection, by what it is asked for by: its family, and its tuple, with its zone where it is in one.
+struct Connection(u8, Attributes);
+
+/// The connections of which this holds. They are all looked at once, of whatever family: to go through the kernel's table takes 5 ms, however
+/// few are in it, since it has room for a quarter of a million (`nf_conntrack_buckets`, nf_conntrack-sysctl.rst).
+fn find(socket: &Socket, is_it: impl Fn(&Tuple, &Tuple) -> bool) -> io::Result<Vec<Connection>> {
     let mut found = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        for (kind, message) in messages(&datagram) {
-            match i32::from(kind) {
-                libc::NLMSG_DONE => return Ok(found),
-                libc::NLMSG_ERROR => {
-                    return match error_of(message) {
-                        Some(errno) => Err(errno.into()),
-                        None => Ok(found),
-                    };
-                }
-                _ if kind == NEW => {
-                    // Behind struct nfgenmsg.
-                    let told = message.get(4..).unwrap_or_default();
-                    let of = |wanted: u16| {
-                        let mut all = attributes::read(told);
-                        all.find(|(kind, _)| *kind == wanted)
-                            .map(|(_, value)| value)
-                    };
-                    let (Some(original), Some(answer)) = (of(1), of(2)) else {
-                        continue; // CTA_TUPLE_ORIG, CTA_TUPLE_REPLY
-                    };
-                    if is_it(&read(original), &read(answer)) {
-                        let mut which = Attributes::default();
-                        which.nested_bytes(1, original);
-                        if let Some(zone) = of(18) {
-                            which.bytes(18, zone); // CTA_ZONE
-                        }
-                        found.push(which);
-                    }
-                }
-                _ => {}
+    let all = Attributes::default();
+    let any_family = libc::AF_UNSPEC as u8;
+    nft::dump(socket, [GET, NEW], any_family, &all, |family, told| {
+        let tuples = (attributes::find(told, 1), attributes::find(told, 2)); // CTA_TUPLE_ORIG, CTA_TUPLE_REPLY
+        let (Some(original), Some(answer)) = tuples else {
+            return;
+        };
+        if is_it(&read(original), &read(answer)) {
+            let mut which = Attributes::default();
+            which.nested_bytes(1, original);
+            // CTA_ZONE
+            if let Some(zone) = attributes::find(told, 18) {
+                which.bytes(18, zone);
             }
+            found.push(Connection(family, which));
         }
-    }
+    })?;
+    Ok(found)
 }
 
 /// Absent is success.
-fn delete(family: u8, which: &Attributes) -> io::Result<()> {
-    let socket = Socket::new(NETLINK_NETFILTER)?;
-    send(&socket, DELETE, libc::NLM_F_ACK, family, which.as_bytes())?;
-    let (datagram, _) = socket.recv_from_full()?;
-    let answered = messages(&datagram).find_map(|(_, message)| error_of(message));
-    match answered {
-        None | Some(nix::errno::Errno::ENOENT) => Ok(()),
-        Some(errno) => Err(errno.into()),
+fn delete(socket: &Socket, Connection(family, which): &Connection) -> io::Result<()> {
+    match nft::demand(socket, DELETE, *family, which) {
+        Err(error) if nft::is_absent(&error) => Ok(()),
+        other => other,
     }
-}
-
-/// One message: a header of netlink's (struct nlmsghdr), one of netfilter's (struct nfgenmsg), and attributes.
-fn send(
-    socket: &Socket,
-    kind: u16,
-    flags: libc::c_int,
-    family: u8,
-    attributes: &[u8],
-) -> io::Result<()> {
-    let length = u32::try_from(20 + attributes.len()).expect("a short message");
-    let flags = u16::try_from(libc::NLM_F_REQUEST | flags).expect("flags of 16 bits");
-    let mut bytes = Vec::with_capacity(20 + attributes.len());
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend([family, 0, 0, 0]);
-    bytes.extend(attributes);
-    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).map(drop)
 }
 
 fn read(tuple: &[u8]) -> Tuple {

@@ -185,7 +185,7 @@ struct Rule {
 
 /// The rules of a table, chain by chain.
 fn rules_of(table: &str) -> io::Result<Vec<Rule>> {
-    let rules = dump(GET_RULE, NEW_RULE, INET, table)?;
+    let rules = all_of(GET_RULE, NEW_RULE, INET, table)?;
     Ok(rules
         .iter()
         .map(|rule| read_rule(&rule.attributes))
@@ -199,38 +199,20 @@ struct Told {
 }
 
 /// Asks for all that there is of a kind, of one table where one is named (NFTA_RULE_TABLE, NFTA_CHAIN_TABLE).
-fn dump(question: u16, answer: u16, family: u8, table: &str) -> io::Result<Vec<Told>> {
+fn all_of(question: u16, answer: u16, family: u8, table: &str) -> io::Result<Vec<Told>> {
     let mut which = Attributes::default();
     if !table.is_empty() {
         which.text(1, table);
     }
-    let mut batch = Batch::default();
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
-    let kind = NFTABLES << 8 | question;
-    batch.frame(kind, flags, family, 0, which.as_bytes());
-    let socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.send_to(&batch.bytes, &SocketAddr::new(0, 0), 0)?;
+    let kinds = [question, answer].map(|kind| NFTABLES << 8 | kind);
     let mut told = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        for (kind, message) in messages(&datagram) {
-            match (i32::from(kind), message) {
-                (libc::NLMSG_DONE, _) => {
-                    let _ = channel::close_behind(socket.as_fd());
-                    return Ok(told);
-                }
-                (libc::NLMSG_ERROR, _) => {
-                    return Err(error_of(message).unwrap_or(Errno::EPROTO).into());
-                }
-                // struct nfgenmsg has its family first.
-                (_, [family, _, _, _, attributes @ ..]) if kind == NFTABLES << 8 | answer => {
-                    let (family, attributes) = (*family, attributes.to_vec());
-                    told.push(Told { family, attributes });
-                }
-                _ => {}
-            }
-        }
-    }
+    with_socket(|socket| {
+        dump(socket, kinds, family, &which, |family, attributes| {
+            let attributes = attributes.to_vec();
+            told.push(Told { family, attributes });
+        })
+    })?;
+    Ok(told)
 }
 
 /// A chain of somebody else's that drops what the host passes on, but for what a rule of it lets pass. A drop is final, whatever others accept.
@@ -253,25 +235,21 @@ pub fn barrier(network: &Network) -> io::Result<Option<Barrier>> {
         let mut subnets = network.subnets.iter();
         subnets.any(|it| it.prefix.ip.is_ipv4() == v4)
     };
-    for told in dump(GET_CHAIN, NEW_CHAIN, libc::NFPROTO_UNSPEC as u8, "")? {
+    for told in all_of(GET_CHAIN, NEW_CHAIN, libc::NFPROTO_UNSPEC as u8, "")? {
         let family = match i32::from(told.family) {
             libc::NFPROTO_IPV4 if has(true) => "ip",
             libc::NFPROTO_IPV6 if has(false) => "ip6",
             libc::NFPROTO_INET => "inet",
             _ => continue,
         };
-        let of = |wanted: u16| {
-            let mut all = attributes::read(&told.attributes);
-            all.find(|(kind, _)| *kind == wanted)
-                .map(|(_, value)| value)
-        };
+        let of = |kind: u16| attributes::find(&told.attributes, kind);
         let is = |value: Option<&[u8]>, number: i32| value == Some(&number.to_be_bytes()[..]);
-        let hook = of(4).and_then(|hook| attributes::read(hook).find(|(kind, _)| *kind == 1)); // NFTA_CHAIN_HOOK, NFTA_HOOK_HOOKNUM
+        let hook = of(4).and_then(|hook| attributes::find(hook, 1)); // NFTA_CHAIN_HOOK, NFTA_HOOK_HOOKNUM
         let drops = is(of(5), libc::NF_DROP); // NFTA_CHAIN_POLICY
         let (Some(table), Some(chain)) = (of(1).map(text), of(3).map(text)) else {
             continue;
         };
-        if !drops || !is(hook.map(|(_, value)| value), libc::NF_INET_FORWARD) {
+        if !drops || !is(hook, libc::NF_INET_FORWARD) {
             continue;
         }
         // As the operand of a comparison, a whole name ends with a zero, and there is one before it, of the attribute's kind.
@@ -308,11 +286,9 @@ fn read_rule(bytes: &[u8]) -> Rule {
             2 => rule.chain = text(value), // NFTA_RULE_CHAIN
             // NFTA_RULE_EXPRESSIONS
             4 => {
-                let names = attributes::read(value).filter_map(|(_, expression)| {
-                    let mut parts = attributes::read(expression);
-                    parts.find(|(kind, _)| *kind == 1) // NFTA_EXPR_NAME
-                });
-                rule.expressions = names.map(|(_, name)| text(name)).collect();
+                let all = attributes::read(value);
+                let names = all.filter_map(|(_, it)| attributes::find(it, 1)); // NFTA_EXPR_NAME
+                rule.expressions = names.map(text).collect();
             }
             _ => {}
         }
@@ -500,7 +476,7 @@ fn take_out(bridge: &LinkName, elements: &[Element]) -> io::Result<()> {
     }
 }
 
-fn is_absent(error: &io::Error) -> bool {
+pub(super) fn is_absent(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOENT)
 }
 
@@ -965,12 +941,7 @@ impl Batch {
 
     /// Sends the messages, framed as a batch where they change something, and reads the answers.
     fn exchange(self, changes: bool) -> io::Result<()> {
-        let socket = Socket::new(NETLINK_NETFILTER)?;
-        let exchanged = self.exchange_over(&socket, changes);
-        // Whoever closes such a socket waits until what anybody has deleted is freed, which takes 10 ms and more (`nft_rcv_nl_event` in
-        // net/netfilter/nf_tables_api.c).
-        let _ = channel::close_behind(socket.as_fd());
-        exchanged
+        with_socket(|socket| self.exchange_over(socket, changes))
     }
 
     fn exchange_over(mut self, socket: &Socket, changes: bool) -> io::Result<()> {
@@ -1000,8 +971,57 @@ impl Batch {
     }
 }
 
+/// Talks with netfilter over a socket of its own.
+pub(super) fn with_socket<T>(talk: impl FnOnce(&Socket) -> io::Result<T>) -> io::Result<T> {
+    let socket = Socket::new(NETLINK_NETFILTER)?;
+    let said = talk(&socket);
+    // Whoever closes such a socket waits until what anybody has deleted is freed, which takes 10 ms and more (`nft_rcv_nl_event` in
+    // net/netfilter/nf_tables_api.c).
+    let _ = channel::close_behind(socket.as_fd());
+    said
+}
+
+/// Asks for all that there is of a kind, and hears each: its family and its attributes. The kinds are the question's and the answers'.
+pub(super) fn dump(
+    socket: &Socket,
+    [question, answer]: [u16; 2],
+    family: u8,
+    which: &Attributes,
+    mut hear: impl FnMut(u8, &[u8]),
+) -> io::Result<()> {
+    let mut batch = Batch::default();
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
+    batch.frame(question, flags, family, 0, which.as_bytes());
+    socket.send_to(&batch.bytes, &SocketAddr::new(0, 0), 0)?;
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        for (kind, message) in messages(&datagram) {
+            match (i32::from(kind), message) {
+                (libc::NLMSG_DONE, _) => return Ok(()),
+                (libc::NLMSG_ERROR, _) => {
+                    return Err(error_of(message).unwrap_or(Errno::EPROTO).into());
+                }
+                // struct nfgenmsg has its family first.
+                (_, [family, _, _, _, attributes @ ..]) if kind == answer => {
+                    hear(*family, attributes);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Has one thing done, and hears whether it is.
+pub(super) fn demand(socket: &Socket, kind: u16, family: u8, which: &Attributes) -> io::Result<()> {
+    let mut batch = Batch::default();
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
+    batch.frame(kind, flags, family, 0, which.as_bytes());
+    batch.answered = 1;
+    batch.exchange_over(socket, false)
+}
+
 /// The messages of a datagram of netlink's, each with its type and what follows its header.
-pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let header = rest.get(..16)?;
@@ -1016,7 +1036,7 @@ pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// What an answer says (struct nlmsgerr): none where all is well.
-pub(super) fn error_of(message: &[u8]) -> Option<Errno> {
+fn error_of(message: &[u8]) -> Option<Errno> {
     let code = message
         .get(..4)
         .map_or([0; 4], |it| [it[0], it[1], it[2], it[3]]);
