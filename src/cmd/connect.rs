@@ -12,6 +12,7 @@ use crate::engine::names;
 use crate::engine::network::NetworkStateError;
 use crate::engine::publish;
 use crate::engine::state::{EndRecord, State, StateError, Status, Undo, WireRecord};
+use crate::engine::undo;
 use crate::net::netlink::{Netlink, gone_is_fine};
 use crate::net::wire;
 use crate::plan::name::{ContainerName, IfAddr, LinkName};
@@ -121,12 +122,14 @@ fn rewire_one(engine: &Engine, network: &Network, seen: &State) -> anyhow::Resul
     if state.process != seen.process || engine.root.status(&state) == Status::Stopped {
         return Ok(());
     }
+    // What a reload has left half made that was killed.
+    undo::clear_half_links(engine, &state, &mut Vec::new())?;
     let host = engine.host_netlink()?;
     for record in engine.root.wires(&state).map_err(EngineError::from)? {
         let (Some(port), Some(near)) = (record.end_on_host(), record.end_of(container)) else {
             continue;
         };
-        // One that is being added is its adder's, or what `gc` clears away.
+        // One that is being added is its adder's.
         let is_ours = is_to(&record, &network.name) && record.pending.is_none();
         if !is_ours {
             continue;
@@ -172,7 +175,7 @@ fn rewire_one(engine: &Engine, network: &Network, seen: &State) -> anyhow::Resul
             wires: vec![wire],
             ..Topology::default()
         };
-        link::put(engine, topology, container)?;
+        link::put_again(engine, topology, container)?;
     }
     Ok(())
 }

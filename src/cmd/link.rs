@@ -270,6 +270,31 @@ pub fn put(engine: &Engine, mut topology: Topology, keeper: &ContainerName) -> a
     Ok(())
 }
 
+/// Makes a wire anew that has gone, and whose record this container has kept. That stays as it is, whatever comes: what of the wire is half made
+/// is pending beside it.
+///
+/// # Errors
+/// When it cannot be made; then it is not there.
+pub fn put_again(
+    engine: &Engine,
+    mut topology: Topology,
+    keeper: &ContainerName,
+) -> anyhow::Result<()> {
+    journal_lasting(engine, &mut topology)?;
+    let adder = ProcessId::own()?;
+    let pending = WireRecord::of(&topology.wires[0], &topology, Some(adder));
+    let root = &engine.root;
+    root.record_link(keeper, &pending, adder)
+        .map_err(EngineError::from)?;
+    let made = engine.raise(&topology).map(drop).and_then(|()| {
+        fault::at("rewire", 0)
+            .map_err(|errno| EngineError::of_deed(keeper, "make the wire anew", errno))
+    });
+    root.forget_link(keeper, &pending)
+        .map_err(EngineError::from)?;
+    Ok(made?)
+}
+
 /// Writes down, in the journals of containers that run in namespaces that they have joined, that these links are to be taken away with them.
 /// One that is gone by then is known by its address, so that no other of its name is taken for it.
 fn journal_lasting(engine: &Engine, topology: &mut Topology) -> Result<(), EngineError> {

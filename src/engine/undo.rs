@@ -520,8 +520,11 @@ pub fn gc(engine: &Engine) -> Result<Vec<Cleared>, EngineError> {
     failure.map_or(Ok(cleared), Err)
 }
 
-/// Removes the wires of a container whose adding was never finished.
-fn clear_half_links(
+/// Removes the links of a container whose adding was never finished.
+///
+/// # Errors
+/// When one cannot be removed, or its record.
+pub fn clear_half_links(
     engine: &Engine,
     state: &State,
     cleared: &mut Vec<Cleared>,

@@ -31,6 +31,7 @@ pub fn tests() -> Vec<Case> {
         kills_in_a_run_on_a_network needs [Root, Nftables],
         faults_in_network_create needs [Root, Nftables],
         faults_in_network_rm needs [Root, Nftables],
+        faults_in_network_reload needs [Root, Nftables],
         faults_in_network_publish needs [Root, Nftables],
         faults_where_dns_is_started needs [Root, Nftables],
         faults_in_network_connect needs [Root, Nftables],
@@ -568,6 +569,41 @@ fn faults_in_network_connect(host: &Host) {
             }
         }
     }
+    remove_network(host);
+}
+
+/// A wire that a reload has not made anew, the next one does.
+fn faults_in_network_reload(host: &Host) {
+    host.tincan(CREATE).ok();
+    let run = ["run", "-d", "--name", "f", "--net", "lan0"];
+    host.tincan(run.iter().chain(&["--", "sleep", "1000"])).ok();
+    for kind in [Fault::Error, Fault::Kill] {
+        for side in ["host", "rewire"] {
+            for step in 0..MANY {
+                host.sh("ip link del veth-f");
+                let at = kind.at(side, step);
+                let outcome = quiet(host, &["network", "reload"], &at);
+                eprintln!("{at}: {outcome:?}");
+                for cleared in [false, true] {
+                    if cleared {
+                        host.tincan(["gc"]).ok();
+                    }
+                    host.tincan(["network", "reload"]).ok();
+                    let ping = ["exec", "f", "ping", "-q", "-c1", "-W5"];
+                    for gateway in ["10.9.0.1", "fd09::1"] {
+                        host.tincan(ping.iter().chain(&[gateway])).ok();
+                    }
+                    let listed = host.tincan(["link", "list"]).ok();
+                    assert_eq!(listed.lines().count(), 2, "{at}: {listed}");
+                }
+                if !outcome.met {
+                    assert!(step > 0, "{side} has no step");
+                    break;
+                }
+            }
+        }
+    }
+    host.tincan(END_F).ok();
     remove_network(host);
 }
 
