@@ -125,6 +125,7 @@ fn rewire_one(engine: &Engine, network: &Network, seen: &State) -> anyhow::Resul
     // What a reload has left half made that was killed.
     undo::clear_half_links(engine, &state, &mut Vec::new())?;
     let host = engine.host_netlink()?;
+    let (_netns, inside) = enter_running(engine, container)?;
     for record in engine.root.wires(&state).map_err(EngineError::from)? {
         let (Some(port), Some(near)) = (record.end_on_host(), record.end_of(container)) else {
             continue;
@@ -165,10 +166,17 @@ fn rewire_one(engine: &Engine, network: &Network, seen: &State) -> anyhow::Resul
         let ips: Vec<IpAddr> = addrs.iter().map(|addr| addr.ip).collect();
         let mut wire = network.wire(&spec, &ips, at, near.interface.clone(), end);
         let publishes = state.published().any(|one| one.network == network.name);
+        let mut routes = near.routes.clone();
+        for v4 in [true, false] {
+            // The way out is by another link since.
+            if wire::has_default_route(&inside, v4)? {
+                routes.retain(|route| route.to != IfAddr::everything(v4));
+            }
+        }
         for end in &mut wire.ends {
             match &mut end.port {
                 Some(port) => port.reflects = publishes,
-                None => end.routes.clone_from(&near.routes),
+                None => end.routes.clone_from(&routes),
             }
         }
         let topology = Topology {

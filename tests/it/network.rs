@@ -569,6 +569,17 @@ fn a_wire_that_was_taken_away_is_put_back(host: &Host) {
         let listed = host.tincan(["link", "list"]).ok();
         assert_eq!(listed.lines().count(), 4, "{harm}: {listed}");
     }
+    // The way out is by another one meanwhile, which has no IPv6.
+    host.sh("ip link del veth-a");
+    let route = ["--route", "default@10.8.0.1"];
+    host.tincan([&["link", "set", "a", "eth0"], &route[..]].concat())
+        .ok();
+    host.tincan(["network", "reload"]).ok();
+    reaches(host, "a", "10.9.0.1", true);
+    let ways = "ip route show default; ip -6 route show default";
+    let ways = host.tincan(["exec", "a", "sh", "-c", ways]).ok();
+    assert!(ways.starts_with("default via 10.8.0.1 "), "{ways}");
+    assert!(ways.contains("default via fd09::1 dev up0"), "{ways}");
     // What the user has taken away stays so.
     host.tincan(["network", "disconnect", "lan1", "a"]).ok();
     host.tincan(["network", "reload"]).ok();
