@@ -446,10 +446,7 @@ impl Networks<'_> {
         let others = networks
             .iter()
             .filter(|it| it.name != *leaving && !it.internal);
-        let needed = |v4: bool| {
-            let subnets = others.clone().flat_map(|it| &it.subnets);
-            subnets.into_iter().any(|it| it.prefix.ip.is_ipv4() == v4)
-        };
+        let needed = |v4: bool| others.clone().any(|it| it.has_family(v4));
         let mut left = Vec::new();
         for path in self.forwarded() {
             let v4 = FORWARDING.iter().any(|(v4, it)| *v4 && *it == path);
@@ -709,15 +706,12 @@ const FORWARDING: [(bool, &str); 2] = [
 
 /// What a network needs to be on and is off. What cannot be read is no file of this kernel's, and nothing that could be turned on.
 fn closed_forwarding(network: &Network) -> impl Iterator<Item = &'static str> {
-    let is_wanted = |v4: bool| {
-        let mut subnets = network.subnets.iter();
-        !network.internal && subnets.any(|it| it.prefix.ip.is_ipv4() == v4)
-    };
     let is_off = |path: &&str| {
         let mut value = [0];
         let read = fs::File::open(path).and_then(|mut file| file.read(&mut value));
         read.is_ok() && value == *b"0"
     };
+    let is_wanted = |v4: bool| !network.internal && network.has_family(v4);
     let wanted = FORWARDING.into_iter().filter(move |(v4, _)| is_wanted(*v4));
     wanted.map(|(_, path)| path).filter(is_off)
 }

@@ -120,12 +120,8 @@ fn furnish(interface: &Interface, site: Site) -> Result<(), Failed> {
                 .map_err(adding)?;
         }
     }
-    let raise = || {
-        let up = LinkUnspec::new_with_index(index).up().build();
-        let request = Request::new(RouteNetlinkMessage::SetLink(up), 0);
-        site.netlink.request(request).map(drop)
-    };
-    once_free(&[], raise).map_err(failed(format!("raise the interface {}", end.name)))?;
+    let raised = once_free(&[], || wire::raise(site.netlink, index));
+    raised.map_err(failed(format!("raise the interface {}", end.name)))?;
     wire::furnish(end, 0, wire::Raise::No, site, index)?;
     // A parent can be down, and nobody has opened the tap yet: that is no fault of the container's.
     wire::settle(end, 0, false, site.netlink, index)

@@ -231,14 +231,10 @@ pub struct Barrier {
 /// # Errors
 /// Where the kernel has no nftables, or will not tell.
 pub fn barrier(network: &Network) -> io::Result<Option<Barrier>> {
-    let has = |v4: bool| {
-        let mut subnets = network.subnets.iter();
-        subnets.any(|it| it.prefix.ip.is_ipv4() == v4)
-    };
     for told in all_of(GET_CHAIN, NEW_CHAIN, libc::NFPROTO_UNSPEC as u8, "")? {
         let family = match i32::from(told.family) {
-            libc::NFPROTO_IPV4 if has(true) => "ip",
-            libc::NFPROTO_IPV6 if has(false) => "ip6",
+            libc::NFPROTO_IPV4 if network.has_family(true) => "ip",
+            libc::NFPROTO_IPV6 if network.has_ipv6() => "ip6",
             libc::NFPROTO_INET => "inet",
             _ => continue,
         };

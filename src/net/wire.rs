@@ -616,10 +616,7 @@ pub fn delete_by_index(netlink: &Netlink, index: u32) -> Result<(), Refused> {
 /// Raises `lo`: 127.0.0.1/8 and ::1/128 come with it (`inetdev_event` in net/ipv4/devinet.c, `init_loopback` in net/ipv6/addrconf.c).
 pub fn loopback_up(netlink: &Netlink) -> Result<(), Refused> {
     // It has this index in every network namespace (LOOPBACK_IFINDEX, include/net/flow.h).
-    let link = LinkUnspec::new_with_index(1).up().build();
-    netlink
-        .request(Request::new(RouteNetlinkMessage::SetLink(link), 0))
-        .map(drop)
+    raise(netlink, 1)
 }
 
 /// A network interface as the kernel describes it.

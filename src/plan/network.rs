@@ -253,9 +253,15 @@ impl Network {
         (!self.internal).then_some(Route { to, via })
     }
 
+    /// Whether it carries IPv4, or IPv6.
+    pub fn has_family(&self, v4: bool) -> bool {
+        let mut prefixes = self.subnets.iter().map(|subnet| subnet.prefix);
+        prefixes.any(|prefix| prefix.ip.is_ipv4() == v4)
+    }
+
     /// Whether it carries IPv6.
     pub fn has_ipv6(&self) -> bool {
-        self.subnets.iter().any(|subnet| subnet.prefix.ip.is_ipv6())
+        self.has_family(false)
     }
 
     /// Why a container cannot have this address on it, if so.
