@@ -693,19 +693,18 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
             stopped
         };
         let bare_crowd = |nothing| {
-            let started = bare_crowd(setting, net, many, nothing);
+            let crowd = bare_crowd(setting, net, many, nothing);
             settle_links(links_before);
-            started
+            crowd.map_or_else(|why| [Err(why.clone()), Err(why)], |it| it.map(Ok))
         };
         let nothing = setting.rootfs.join("bin/true");
-        let mut crowds: [Result<Vec<f64>, String>; 4] = [const { Ok(Vec::new()) }; 4];
+        let mut crowds: [Result<Vec<f64>, String>; 6] = [const { Ok(Vec::new()) }; 6];
         for _ in 0..effort.crowds {
-            let taken = [
-                start_together(),
-                stop_together(),
-                bare_crowd(None),
-                bare_crowd(Some(&nothing)),
-            ];
+            let ours = [start_together(), stop_together()];
+            let [starts, stops] = bare_crowd(None);
+            let [starts_at_least, stops_at_least] = bare_crowd(Some(&nothing));
+            let bare = [starts, starts_at_least, stops, stops_at_least];
+            let taken = ours.into_iter().chain(bare);
             for (all, one) in crowds.iter_mut().zip(taken) {
                 match (&mut *all, one) {
                     (Ok(all), Ok(one)) => all.push(one),
@@ -731,6 +730,8 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
             "all started, as many at a time as there are processors",
             "all stopped, as many at a time as there are processors",
             "the bare system calls of all starts, as many at a time",
+            "… and for each a static program that does nothing",
+            "the bare system calls of all stops, as many at a time",
             "… and for each a static program that does nothing",
         ];
         rows.extend(
@@ -759,13 +760,14 @@ fn crowds(setting: &Setting, effort: &Effort) -> Vec<Table> {
     tables
 }
 
-/// The same crowd by bare system calls, and for each a program that does nothing, if any: how long all starts take, in milliseconds.
+/// The same crowd by bare system calls, and for each a program that does nothing, if any: how long all starts take, and all stops, in
+/// milliseconds.
 fn bare_crowd(
     setting: &Setting,
     network: &str,
     count: usize,
     nothing: Option<&Path>,
-) -> Result<f64, String> {
+) -> Result<[f64; 2], String> {
     let said = |error: std::io::Error| format!("bare system calls: {error}");
     let bridge = fs::read_to_string(format!("/sys/class/net/{network}/ifindex")).map_err(said)?;
     let over = Path::new(machine::WORK).join("bare");
@@ -776,23 +778,24 @@ fn bare_crowd(
         bridge: bridge.trim().parse().expect("a link's number"),
         both: network == NETWORKS[1].0,
     };
+    let do_nothing = || match nothing.map(|program| Command::new(program).status()) {
+        None => Ok(()),
+        Some(Ok(status)) if status.success() => Ok(()),
+        Some(other) => Err(format!("{nothing:?}: {other:?}")),
+    };
     let up = Mutex::new(Vec::new());
     let started = all_at_once(count, |n| {
         let n = u16::try_from(n + 2).expect("not that many");
         let one = bare.start(n).map_err(said)?;
         up.lock().expect("nobody panics").push(one);
-        match nothing.map(|program| Command::new(program).status()) {
-            None => Ok(()),
-            Some(Ok(status)) if status.success() => Ok(()),
-            Some(other) => Err(format!("{nothing:?}: {other:?}")),
-        }
+        do_nothing()
     });
     let up = up.into_inner().expect("nobody panics");
-    all_at_once(up.len(), |n| {
-        let (pid, link) = &up[n];
-        bare::stop(*pid, link).map_err(said)
-    })?;
-    started
+    let stopped = all_at_once(up.len(), |n| {
+        bare::stop(up[n]).map_err(said)?;
+        do_nothing()
+    });
+    Ok([started?, stopped?])
 }
 
 /// Waits until the kernel has freed what was deleted, which it does behind; a minute at most.
