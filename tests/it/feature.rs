@@ -2,6 +2,7 @@
 //! shown and counted, since nothing passes by not running.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -27,6 +28,8 @@ pub enum Need {
     Vxlan,
     /// Packet filtering by nftables.
     Nftables,
+    /// Sockets of SCTP.
+    Sctp,
     /// podman, with CNI among its backends, and plugins for it.
     Podman,
     /// The CNI plugins of others, and the tool by which they lead ports.
@@ -111,6 +114,10 @@ impl Need {
             ),
             Need::Vxlan => works("ip link add v0 type vxlan id 5 dstport 4789", "vxlan"),
             Need::Nftables => works("nft add table inet t", "nftables, or there is no nft"),
+            Need::Sctp => lacks(
+                super::publish::associates(&(Ipv4Addr::LOCALHOST, 0).into()).is_ok(),
+                "SCTP",
+            ),
             Need::Podman => lacks(
                 Path::new("/usr/bin/podman").exists() && Path::new("/usr/lib/cni/bridge").exists(),
                 "podman, or CNI plugins for it (podman, containernetworking-plugins)",

@@ -1,9 +1,13 @@
 //! Ports of the host's that lead to containers on networks.
 
 use std::fs;
-use std::net::{TcpListener, UdpSocket};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use super::bad_input::{refused, refused_with};
 use super::dry_run::{by_hand, undo};
@@ -16,6 +20,7 @@ pub fn tests() -> Vec<Case> {
         ranges_lead_to_as_many_ports needs [Nftables],
         datagrams_come_in_and_go_back needs [Root, Nftables],
         who_sends_datagrams_gets_to_whoever_has_the_port needs [Root, Nftables],
+        associations_come_in needs [Root, Nftables, Sctp],
         a_port_at_one_address_is_at_no_other needs [Nftables],
         of_each_family_a_port_is_where_its_network_is needs [Nftables],
         ports_come_and_go_while_the_container_runs needs [Nftables],
@@ -179,6 +184,71 @@ fn datagrams_come_in_and_go_back(host: &Host) {
     }
     drop(server);
     delete(host, &["echo"]);
+    remove(host, "lan0");
+}
+
+/// A socket of SCTP for an address of this one's family, which is used as one of TCP (sctp(7), the one-to-one interface).
+pub fn associates(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    Ok(net::socket_with(
+        family,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        Some(net::ipproto::SCTP),
+    )?)
+}
+
+fn listens(address: &str) -> TcpListener {
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = associates(&address).unwrap();
+    net::bind(&socket, &address).unwrap();
+    net::listen(&socket, 8).unwrap();
+    socket.into()
+}
+
+fn associations_come_in(host: &Host) {
+    create(host, &LAN0);
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "hears",
+        "--net",
+        "lan0,10.9.0.7,fd09::7",
+    ];
+    let rest = ["-p", "3868:5000/sctp", "--", "sleep", "1000"];
+    host.tincan(run.iter().chain(&rest)).ok();
+    for (own, server) in [
+        ("10.9.0.1", "10.9.0.7:5000"),
+        ("[fd09::1]", "[fd09::7]:5000"),
+    ] {
+        let server = host.inside("hears", || listens(server));
+        let [from, to] =
+            [0, 3868].map(|port| format!("{own}:{port}").parse::<SocketAddr>().unwrap());
+        let client = associates(&to).unwrap();
+        net::bind(&client, &from).unwrap();
+        net::connect(&client, &to).unwrap();
+        let mut client = TcpStream::from(client);
+        let (mut heard, _) = server.accept().unwrap();
+        let mut text = [0; 4];
+        client.write_all(b"here").unwrap();
+        heard.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"here");
+        heard.write_all(b"back").unwrap();
+        client.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"back");
+    }
+    let listener = listens("10.9.0.1:6000");
+    refused(
+        host,
+        &["run", "--net", "lan0", "-p", "6000:80/sctp", "--", "true"],
+        "port 6000/sctp is in use by a process on the host",
+    );
+    drop(listener);
+    delete(host, &["hears"]);
     remove(host, "lan0");
 }
 
