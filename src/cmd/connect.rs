@@ -338,13 +338,10 @@ fn leave(engine: &Engine, state: &State, network: &NetworkName) -> anyhow::Resul
     if leases.is_empty() {
         return Ok(());
     }
-    for lease in &leases {
-        engine
-            .root
-            .networks()
-            .give_back(lease, &Tenant::from(id))
-            .map_err(EngineError::from)?;
-    }
+    let networks = engine.root.networks();
+    networks
+        .give_back(&leases, &Tenant::from(id))
+        .map_err(EngineError::from)?;
     publish::journal(engine, state, |undo| {
         undo.retain(|deed| !matches!(deed, Undo::Lease(lease) if lease.network == *network));
     })?;

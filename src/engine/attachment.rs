@@ -289,18 +289,13 @@ pub fn undo_locked(engine: &Engine, attachment: &Attachment) -> Result<(), Engin
     });
     attempt(2, &|| {
         let networks = engine.root.networks();
-        for lease in &attachment.leases {
-            networks.give_back(lease, &tenant)?;
-        }
+        networks.give_back(&attachment.leases, &tenant)?;
         if attachment.whole {
             return Ok(());
         }
         // Taken, and not written down any more.
-        for (lease, holder) in networks.leased(&attachment.network)? {
-            if holder.tenant == tenant {
-                networks.give_back(&lease, &tenant)?;
-            }
-        }
+        let leased = networks.leased(&attachment.network)?;
+        networks.give_back(leased.iter().map(|(lease, _)| lease), &tenant)?;
         Ok(networks.release_all(&tenant)?)
     });
     if !causes.is_empty() {

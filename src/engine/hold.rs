@@ -275,7 +275,7 @@ impl Engine {
             networks.release(&ports, &tenant)?;
         }
         for (lease, tenant) in self.leases.take() {
-            networks.give_back(&lease, &tenant)?;
+            networks.give_back([&lease], &tenant)?;
         }
         match self.user.take() {
             Some(user) => Ok(user.leave(&self.root)?),

@@ -497,7 +497,7 @@ impl Networks<'_> {
                     }
                     _ => {}
                 },
-                Some(other) if self.is_stale(lease, &other) => self.take_back(lease, &other)?,
+                Some(other) if self.is_stale(lease, &other) => self.take_back(&[(lease, other)])?,
                 Some(other) => return Ok(Err(other)),
             }
         }
@@ -573,47 +573,68 @@ impl Networks<'_> {
         Ok(self.tenancy(tenant)?.map(|tenancy| (lock, tenancy)))
     }
 
-    /// Gives an address back, and takes its names away, if it still is this one's. All who give back do so under the lock, so that nobody
-    /// takes away what another has got meanwhile.
-    fn take_back(&self, lease: &Lease, holder: &Holder) -> Result<(), NetworkStateError> {
-        let Some(_lock) = self.lock_leases(&lease.network)? else {
+    /// Gives addresses of one network back, and takes their names away, as far as they still are these holders'. All who give back do so under
+    /// the lock, so that nobody takes away what another has got meanwhile.
+    fn take_back(&self, held: &[(&Lease, Holder)]) -> Result<(), NetworkStateError> {
+        let Some((Lease { network, .. }, _)) = held.first() else {
             return Ok(());
         };
-        if self.holder(lease)?.as_ref() != Some(holder) {
+        let Some(_lock) = self.lock_leases(network)? else {
+            return Ok(());
+        };
+        let mut lines = Vec::new();
+        for (lease, holder) in held {
+            if self.holder(lease)?.as_ref() == Some(holder) {
+                let line = hosts::line(lease.ip, &holder.tenant.to_string());
+                lines.push((*lease, line.trim_end().to_owned()));
+            }
+        }
+        if lines.is_empty() {
             return Ok(());
         }
         // Its aliases follow.
-        let its = hosts::line(lease.ip, &holder.tenant.to_string());
-        let its = its.trim_end();
-        let is_its = |line: &str| {
-            let more = line.strip_prefix(its);
-            more.is_some_and(|more| more.starts_with([' ', '\n']))
+        let is_theirs = |line: &str| {
+            let mut more = lines
+                .iter()
+                .filter_map(|(_, its)| line.strip_prefix(&**its));
+            more.any(|more| more.starts_with([' ', '\n']))
         };
-        let path = self.hosts_file(&lease.network);
+        let path = self.hosts_file(network);
         rewrite(&path, |text| {
-            let others = text.split_inclusive('\n').filter(|line| !is_its(line));
+            let others = text.split_inclusive('\n').filter(|line| !is_theirs(line));
             others.collect()
         })
         .map_err(file_error(&path))?;
-        self.refresh_all_own(&lease.network)?;
-        let path = self.leases(&lease.network).join(lease.ip.to_string());
-        fs::remove_file(&path).map_err(file_error(&path))?;
-        let begin = self.search_begin(&lease.network, lease.ip.is_ipv4());
-        if begin.is_none_or(|begin| lease.ip < begin) {
-            self.begin_search_at(lease);
+        self.refresh_all_own(network)?;
+        for (lease, _) in &lines {
+            let path = self.leases(network).join(lease.ip.to_string());
+            fs::remove_file(&path).map_err(file_error(&path))?;
+            let begin = self.search_begin(network, lease.ip.is_ipv4());
+            if begin.is_none_or(|begin| lease.ip < begin) {
+                self.begin_search_at(lease);
+            }
         }
         Ok(())
     }
 
-    /// Gives an address back that this tenant has; absent is success, and so is another's.
+    /// Gives those of these addresses back that this tenant has; absent is success, and so is another's.
     ///
     /// # Errors
-    /// When the link cannot be removed.
-    pub fn give_back(&self, lease: &Lease, tenant: &Tenant) -> Result<(), NetworkStateError> {
-        match self.holder(lease)? {
-            Some(holder) if holder.tenant == *tenant => self.take_back(lease, &holder),
-            _ => Ok(()),
+    /// When a link cannot be removed.
+    pub fn give_back<'a>(
+        &self,
+        leases: impl IntoIterator<Item = &'a Lease>,
+        tenant: &Tenant,
+    ) -> Result<(), NetworkStateError> {
+        let mut held = Vec::new();
+        for lease in leases {
+            match self.holder(lease)? {
+                Some(holder) if holder.tenant == *tenant => held.push((lease, holder)),
+                _ => {}
+            }
         }
+        held.chunk_by(|(one, _), (next, _)| one.network == next.network)
+            .try_for_each(|held| self.take_back(held))
     }
 
     /// All leases of a network.
@@ -685,7 +706,7 @@ impl Networks<'_> {
         let mut cleared = Vec::new();
         for (lease, holder) in self.leased(name)? {
             if self.is_stale(&lease, &holder) {
-                self.take_back(&lease, &holder)?;
+                self.take_back(&[(&lease, holder)])?;
                 cleared.push(lease);
             }
         }

@@ -105,7 +105,8 @@ fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
     if let Err(error) = cut_wires(engine, state) {
         causes.push(error.to_string());
     }
-    for (step, deed) in state.undo.iter().rev().enumerate() {
+    let mut deeds = state.undo.iter().rev().enumerate().peekable();
+    while let Some((step, deed)) = deeds.next() {
         if let Err(errno) = fault::at("undo", step) {
             causes.push(describe(errno));
             continue;
@@ -151,11 +152,17 @@ fn perform(engine: &Engine, state: &State) -> Result<(), EngineError> {
                 }
             }
             Undo::Lease(lease) => {
-                if let Err(error) = engine
-                    .root
-                    .networks()
-                    .give_back(lease, &Tenant::from(&state.id))
-                {
+                let mut leases = vec![lease];
+                // Those that follow go with it: the names of a large network are gone through once.
+                while let Some((step, Undo::Lease(next))) = deeds.peek() {
+                    match fault::at("undo", *step) {
+                        Ok(()) => leases.push(next),
+                        Err(errno) => causes.push(describe(errno)),
+                    }
+                    deeds.next();
+                }
+                let networks = engine.root.networks();
+                if let Err(error) = networks.give_back(leases, &Tenant::from(&state.id)) {
                     causes.push(error.to_string());
                 }
             }
