@@ -1162,7 +1162,8 @@ fn wrong_networks_are_refused(host: &Host) {
         &["lan1", "--subnet", "10.8.0.128/25"],
         "overlaps with the host's link here",
     );
-    host.sh("ip link set here up; ip link set there up; ip address add fd08::1/64 dev here
+    // Nothing of it is to come later by itself.
+    host.sh("ip link set here addrgenmode none up; ip link set there addrgenmode none up; ip address add fd08::1/64 dev here nodad
         ip route add 10.7.1.0/24 via 10.8.0.1; ip route add fd07::/64 via fd08::2; ip route add 10.6.0.0/15 via 10.8.0.1");
     for (subnet, route) in [
         ("10.7.1.0/24", "10.7.1.0/24"),
