@@ -441,13 +441,11 @@ fn programs_over_a_rootfs_ask_the_gateway(host: &Host) {
             .ok()
     };
     assert_eq!(cat("web"), "nameserver 10.9.0.1\nnameserver fd09::1\n");
-    let lookup =
-        |container: &str, name: &str| host.tincan(["exec", container, "nslookup", name]).ok();
-    let said = lookup("web", "web");
-    assert!(
-        said.contains("10.9.0.2") && said.contains("fd09::2"),
-        "{said}"
-    );
+    // One question at a time: busybox may give two the same number, and takes the second answer for the first once more then.
+    for (kind, address) in [("-type=a", "10.9.0.2"), ("-type=aaaa", "fd09::2")] {
+        let said = host.tincan(["exec", "web", "nslookup", kind, "web"]).ok();
+        assert!(said.contains(address), "{said}");
+    }
     stay_over_busybox(
         host,
         "searching",
