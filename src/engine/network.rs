@@ -620,21 +620,25 @@ impl Networks<'_> {
     /// Gives those of these addresses back that this tenant has; absent is success, and so is another's.
     ///
     /// # Errors
-    /// When a link cannot be removed.
+    /// When a link cannot be read or removed: the first failure, after everything else was tried.
     pub fn give_back<'a>(
         &self,
         leases: impl IntoIterator<Item = &'a Lease>,
         tenant: &Tenant,
     ) -> Result<(), NetworkStateError> {
         let mut held = Vec::new();
+        let mut failure = None;
         for lease in leases {
-            match self.holder(lease)? {
-                Some(holder) if holder.tenant == *tenant => held.push((lease, holder)),
-                _ => {}
+            match self.holder(lease) {
+                Ok(Some(holder)) if holder.tenant == *tenant => held.push((lease, holder)),
+                Ok(_) => {}
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        held.chunk_by(|(one, _), (next, _)| one.network == next.network)
-            .try_for_each(|held| self.take_back(held))
+        for held in held.chunk_by(|(one, _), (next, _)| one.network == next.network) {
+            failure = failure.or(self.take_back(held).err());
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// All leases of a network.
